@@ -1,0 +1,159 @@
+//! What the engine tells while it works. The terminal, JSON lines, the build log and the tests are listeners.
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A step of the host begins: `appliance`, `download`, `start VM`, `convert qcow2`.
+    StepStarted {
+        /// Name of the step; unique among the steps under way.
+        step: String,
+        /// Size of the work, where it is known.
+        total: Option<u64>,
+        /// Whether `total` and the progress count bytes or items.
+        unit: Unit,
+    },
+    /// A step of the host got on.
+    StepProgress {
+        /// The step.
+        step: String,
+        /// How much is done.
+        done: u64,
+    },
+    /// A step of the host ended well.
+    StepFinished {
+        /// The step.
+        step: String,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// A stage begins in the guest.
+    StageStarted {
+        /// Position in the plan.
+        index: usize,
+        /// How many there are.
+        count: usize,
+        /// What people call it.
+        title: String,
+    },
+    /// A line of output of a stage.
+    StageOutput {
+        /// The stage.
+        index: usize,
+        /// The line.
+        line: String,
+    },
+    /// A stage ended well.
+    StageFinished {
+        /// The stage.
+        index: usize,
+        /// Wall time.
+        seconds: f64,
+        /// Processor time in the guest.
+        cpu_seconds: f64,
+    },
+    /// Something was fetched for the guest.
+    Fetched {
+        /// The URL, or `host:port` for a tunnel.
+        url: String,
+        /// Size in bytes.
+        size: u64,
+        /// Whether it came from the store.
+        cached: bool,
+    },
+    /// Worth knowing, not a failure; for instance that there is no KVM.
+    Warning {
+        /// One sentence.
+        message: String,
+    },
+    /// A detail for `-v`.
+    Detail {
+        /// One sentence.
+        message: String,
+    },
+    /// An output file is in its place.
+    Output {
+        /// Its path.
+        path: String,
+        /// Its size in bytes.
+        size: u64,
+        /// SHA-256 in hexadecimal.
+        sha256: String,
+    },
+}
+
+/// What a progress counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Packages, files, requests.
+    Items,
+}
+
+/// Where events are sent. Cheap to clone; nobody has to listen.
+#[derive(Debug, Clone)]
+pub struct Events(Option<mpsc::UnboundedSender<Event>>);
+
+impl Events {
+    /// A sender and the listener's end.
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(Some(sender)), receiver)
+    }
+
+    /// A sender that nobody listens to.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Tell the listener, if there is one still.
+    pub fn send(&self, event: Event) {
+        if let Some(sender) = &self.0 {
+            // A listener that has gone away does not end the work.
+            let _ = sender.send(event);
+        }
+    }
+
+    /// Tell a warning.
+    pub fn warn(&self, message: impl Into<String>) {
+        self.send(Event::Warning { message: message.into() });
+    }
+
+    /// Tell a detail.
+    pub fn detail(&self, message: impl Into<String>) {
+        self.send(Event::Detail { message: message.into() });
+    }
+
+    /// Begin a step of the host; it is finished when [`Step::finish`] is called.
+    pub fn step(&self, step: impl Into<String>, total: Option<u64>, unit: Unit) -> Step {
+        let step = step.into();
+        self.send(Event::StepStarted { step: step.clone(), total, unit });
+        Step { events: self.clone(), step, started: std::time::Instant::now() }
+    }
+}
+
+/// A step of the host that is under way.
+#[derive(Debug)]
+pub struct Step {
+    events: Events,
+    step: String,
+    started: std::time::Instant,
+}
+
+impl Step {
+    /// It got on: `done` of its total.
+    pub fn progress(&self, done: u64) {
+        self.events.send(Event::StepProgress { step: self.step.clone(), done });
+    }
+
+    /// It ended well.
+    pub fn finish(self) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.events.send(Event::StepFinished { step: self.step, seconds });
+    }
+}

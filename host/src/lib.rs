@@ -1,0 +1,14 @@
+//! particle-vm builds bootable Debian disk images in a VM of its own, without root.
+//!
+//! The way of the data is told in `docs/architecture.md`.
+
+pub mod child;
+pub mod dirs;
+pub mod error;
+pub mod event;
+pub mod workspace;
+
+pub use error::{Class, Classify, Error, Result};
+
+/// The guest agent, a static binary.
+pub const AGENT: &[u8] = include_bytes!(env!("PARTICLE_VM_AGENT"));

@@ -1,0 +1,3 @@
+//! The command `particle-vm`.
+
+fn main() {}

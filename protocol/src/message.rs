@@ -1,0 +1,185 @@
+//! The messages of the control channel.
+//!
+//! The guest speaks first: [`FromGuest::Hello`] as soon as the agent runs. The host answers with [`FromHost::Start`] or
+//! closes the channel. From then on the guest sends events until [`FromGuest::Done`] or [`FromGuest::Failed`]; the host
+//! may send [`FromHost::Cancel`] at any time. After the end the agent waits, with everything still mounted, for
+//! [`FromHost::PowerOff`] or for one more [`FromHost::Start`] (a shell in the stage that failed). When the channel closes,
+//! it powers the machine off.
+
+use crate::plan::Plan;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Seconds between two [`FromHost::Ping`]s. A guest that answers none for [`HEARTBEAT_LOST`] seconds is lost.
+pub const HEARTBEAT: u64 = 5;
+
+/// Seconds without a [`FromGuest::Pong`] after which the host gives the guest up. Long, because under emulation on a
+/// busy machine the guest may get no processor for a while.
+pub const HEARTBEAT_LOST: u64 = 60;
+
+/// What the host sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum FromHost {
+    /// The answer to a [`FromGuest::Hello`] that fits.
+    Start(Box<Job>),
+    /// Answered with [`FromGuest::Pong`] and the same number.
+    Ping(u64),
+    /// End the job: kill its processes and answer [`FromGuest::Failed`] with [`FailureKind::Cancelled`].
+    Cancel,
+    /// What was typed, for a job with a terminal.
+    Input(Vec<u8>),
+    /// The standard input of an [`Exec`] has ended.
+    InputEnd,
+    /// The terminal has another size now.
+    Resize(TerminalSize),
+    /// Unmount everything and power off.
+    PowerOff,
+}
+
+/// What the guest sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum FromGuest {
+    /// The first message.
+    Hello {
+        /// [`crate::PROTOCOL_VERSION`] of the agent.
+        protocol: u32,
+        /// Build id of the agent; the host accepts only its own.
+        build: String,
+        /// `uname -r` of the running kernel.
+        kernel: String,
+    },
+    /// The answer to [`FromHost::Ping`].
+    Pong(u64),
+    /// A stage, or another step with a name of its own, begins.
+    StageStarted {
+        /// Position in [`Plan::stages`]; the steps after the stages count on from there.
+        index: usize,
+        /// What people call it, for instance `3/9 apt`.
+        title: String,
+    },
+    /// One line that a command wrote, without its line end; invalid UTF-8 replaced, at most 8 KiB.
+    Output {
+        /// The stage it belongs to.
+        index: usize,
+        /// The line.
+        line: String,
+    },
+    /// The stage ended well.
+    StageFinished {
+        /// The stage.
+        index: usize,
+        /// How long it took, in milliseconds of guest time.
+        milliseconds: u64,
+        /// Processor time of its processes (`getrusage(RUSAGE_CHILDREN)`), in milliseconds.
+        cpu_milliseconds: u64,
+    },
+    /// Bytes from the terminal or the standard output of an [`Exec`].
+    Terminal(Vec<u8>),
+    /// Bytes from the standard error of an [`Exec`] without a terminal.
+    TerminalError(Vec<u8>),
+    /// The job ended well.
+    Done(Box<JobResult>),
+    /// The job failed.
+    Failed(Failure),
+}
+
+/// What a VM is started for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Job {
+    /// Say hello and be powered off: probes the acceleration, measures the start.
+    Hello,
+    /// Make what only maintainer scripts make of a freshly unpacked appliance, and leave it as `finish.tar` in the
+    /// staging share.
+    Finish,
+    /// Build an image.
+    Build(Box<Plan>),
+    /// Run one command, or a shell.
+    Exec(Exec),
+}
+
+/// A command in the appliance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// The command and its arguments; empty for a login shell.
+    pub argv: Vec<String>,
+    /// With a pseudo-terminal of this size, or with three pipes.
+    pub terminal: Option<TerminalSize>,
+    /// Value of `TERM`.
+    pub term: Option<String>,
+    /// Where it runs.
+    pub inside: Inside,
+}
+
+/// Where an [`Exec`] runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Inside {
+    /// In the appliance; the work folder is `/work`.
+    Appliance,
+    /// In the tree of the build that failed before, as its stages run.
+    Tree,
+}
+
+/// Size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// What a job that ended well gives back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobResult {
+    /// For [`Job::Hello`] and [`Job::Finish`].
+    Nothing,
+    /// For [`Job::Build`].
+    Built(Built),
+    /// For [`Job::Exec`]: the exit code, 128 + signal for a command that a signal ended.
+    Exited(i32),
+}
+
+/// What a build tells about the image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Built {
+    /// Installed packages, `name:architecture` to version, from the image's dpkg database.
+    pub packages: BTreeMap<String, String>,
+    /// Bytes that the files in the image occupy.
+    pub content_bytes: u64,
+    /// Most bytes that were in use on the scratch disk.
+    pub scratch_bytes: u64,
+}
+
+/// Why a job failed. The guest tells what it saw; the host decides about exit code and advice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The class of failure.
+    pub kind: FailureKind,
+    /// The stage that failed, if one did: index and title.
+    pub stage: Option<(usize, String)>,
+    /// What failed and the reason, unabridged, one line for each level, outermost first.
+    pub message: String,
+    /// The last lines of output of the failing command, oldest first.
+    pub output: Vec<String>,
+}
+
+/// Classes of failure that the host treats differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// A command ended with another exit code than 0, or by a signal.
+    Command,
+    /// A stage ran into its deadline.
+    Deadline,
+    /// The scratch disk is full.
+    ScratchFull,
+    /// The target disk, or a file system on it, is full.
+    TargetFull,
+    /// The kernel killed a process for want of memory.
+    OutOfMemory,
+    /// The host asked for the end.
+    Cancelled,
+    /// A file or folder that a stage names is missing or not usable.
+    Input,
+    /// The agent itself could not do something (mount, fork, write).
+    Agent,
+}

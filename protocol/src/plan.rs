@@ -1,0 +1,32 @@
+//! The plan: a fully resolved build, the unit of work that a VM runs.
+
+use crate::disk::Disk;
+use crate::stage::Stage;
+use serde::{Deserialize, Serialize};
+
+/// Everything the guest needs to know for a build. It decides nothing by itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Name of the image, `[a-z0-9][a-z0-9._-]*`.
+    pub name: String,
+    /// Debian's name of the architecture, `amd64`.
+    pub architecture: String,
+    /// What to do, in order.
+    pub stages: Vec<PlannedStage>,
+    /// The disk that is made of the tree when the stages have run.
+    pub disk: Disk,
+    /// Lines for the `apt.conf` that is in force while the stages run (`Acquire::Check-Valid-Until "false";`), taken
+    /// from the host's own apt configuration. They do not stay in the image.
+    pub apt_conf: Vec<String>,
+}
+
+/// One stage with what the host has resolved for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedStage {
+    /// What people call it, for instance `3/9 apt`.
+    pub title: String,
+    /// Seconds after which the stage is ended.
+    pub deadline: u64,
+    /// What to do.
+    pub stage: Stage,
+}

@@ -1,0 +1,103 @@
+//! The stages of a build and their options, as a recipe writes them and as the agent runs them: one type for both.
+//!
+//! Paths in the options that name a file of the recipe's folder are relative to it; the host has checked them, and the
+//! agent resolves them beneath the work share once more.
+
+mod bootloader;
+mod files;
+mod packages;
+mod system;
+
+pub use bootloader::{Bootloader, BootloaderType, Firmware};
+pub use files::{Copy, File, Files, Run};
+pub use packages::{Apt, Debootstrap, Kernel, Source, Sources, Variant};
+pub use system::{Hostname, Locale, Systemd, Timezone, User, Users};
+
+use serde::{Deserialize, Serialize};
+
+/// One step of a build. The names in recipes are in kebab case; osbuild's names are accepted as aliases.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "type", content = "options", rename_all = "kebab-case")]
+pub enum Stage {
+    /// Make a Debian tree with mmdebstrap.
+    #[serde(alias = "org.osbuild.debian.debootstrap", alias = "org.osbuild.debootstrap")]
+    Debootstrap(Debootstrap),
+    /// Write the apt sources of the image.
+    #[serde(alias = "org.osbuild.debian.sources", alias = "org.osbuild.apt.sources")]
+    Sources(Sources),
+    /// Install packages.
+    #[serde(alias = "org.osbuild.debian.apt", alias = "org.osbuild.apt")]
+    Apt(Apt),
+    /// Install a kernel and set its command line.
+    #[serde(alias = "org.osbuild.debian.kernel", alias = "org.osbuild.kernel")]
+    Kernel(Kernel),
+    /// Generate locales and set the default one.
+    #[serde(alias = "org.osbuild.locale")]
+    Locale(Locale),
+    /// Set the time zone.
+    #[serde(alias = "org.osbuild.timezone")]
+    Timezone(Timezone),
+    /// Set the host name.
+    #[serde(alias = "org.osbuild.hostname")]
+    Hostname(Hostname),
+    /// Create or change users.
+    #[serde(alias = "org.osbuild.users")]
+    Users(Users),
+    /// Write files whose content stands in the recipe.
+    #[serde(alias = "org.osbuild.files")]
+    Files(Files),
+    /// Copy files or folders from the recipe's folder.
+    #[serde(alias = "org.osbuild.copy")]
+    Copy(Copy),
+    /// Run a script in the tree.
+    #[serde(alias = "org.osbuild.script", alias = "org.osbuild.run")]
+    Run(Run),
+    /// Enable, disable and mask units, and set the default target.
+    #[serde(alias = "org.osbuild.systemd")]
+    Systemd(Systemd),
+    /// Install a bootloader.
+    #[serde(alias = "org.osbuild.bootloader", alias = "org.osbuild.grub2", alias = "org.osbuild.debian.grub")]
+    Bootloader(Bootloader),
+}
+
+impl Stage {
+    /// The name that recipes use, without aliases.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Debootstrap(_) => "debootstrap",
+            Self::Sources(_) => "sources",
+            Self::Apt(_) => "apt",
+            Self::Kernel(_) => "kernel",
+            Self::Locale(_) => "locale",
+            Self::Timezone(_) => "timezone",
+            Self::Hostname(_) => "hostname",
+            Self::Users(_) => "users",
+            Self::Files(_) => "files",
+            Self::Copy(_) => "copy",
+            Self::Run(_) => "run",
+            Self::Systemd(_) => "systemd",
+            Self::Bootloader(_) => "bootloader",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alias_means_the_same_stage() {
+        let json = r#"{"type": "org.osbuild.timezone", "options": {"zone": "Europe/Berlin"}}"#;
+        let stage: Stage = serde_json::from_str(json).unwrap();
+        assert_eq!(stage.name(), "timezone");
+        assert_eq!(serde_json::to_value(&stage).unwrap()["type"], "timezone");
+    }
+
+    #[test]
+    fn an_unknown_option_is_refused() {
+        let json = r#"{"type": "timezone", "options": {"zoen": "Europe/Berlin"}}"#;
+        let error = serde_json::from_str::<Stage>(json).unwrap_err();
+        assert!(error.to_string().contains("zoen"), "{error}");
+    }
+}

@@ -1,0 +1,94 @@
+//! Options of the stages that configure the system.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Options of `locale`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Locale {
+    /// The default locale, `LANG`, for instance `en_US.UTF-8`. `C.UTF-8` needs nothing to be installed.
+    pub language: String,
+    /// Further locales to generate.
+    #[serde(default)]
+    pub generate: Vec<String>,
+}
+
+/// Options of `timezone`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Timezone {
+    /// A name of the tz database, for instance `Europe/Berlin`.
+    pub zone: String,
+}
+
+/// Options of `hostname`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Hostname {
+    /// The host name, hostname(5).
+    pub hostname: String,
+}
+
+/// Options of `users`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Users {
+    /// Users by name. One that exists is changed, `root` too.
+    pub users: BTreeMap<String, User>,
+}
+
+/// One user.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// User id; without it, the next free one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// Primary group id; without it, a group of the user's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// Supplementary groups. One that is missing is created as a system group.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Full name, GECOS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Home folder; without it, `/home/NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
+    /// Login shell; without it, `/bin/bash`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<String>,
+    /// Password: a hash of crypt(5) (it begins with `$`), or plain text, which is hashed in the image.
+    /// Without it, no password is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Public keys for `~/.ssh/authorized_keys`.
+    #[serde(default)]
+    pub ssh_keys: Vec<String>,
+}
+
+/// Options of `systemd`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Systemd {
+    /// Units to enable.
+    #[serde(default)]
+    pub enable: Vec<String>,
+    /// Units to disable.
+    #[serde(default)]
+    pub disable: Vec<String>,
+    /// Units to mask.
+    #[serde(default)]
+    pub mask: Vec<String>,
+    /// Target to boot into, for instance `multi-user.target`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_target: Option<String>,
+}
