@@ -35,6 +35,12 @@ fn main_component() -> Vec<String> {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Variant {
+    /// Nothing but `include`, unpacked and not configured: for trees without dpkg.
+    Extract,
+    /// Nothing but `include`.
+    Custom,
+    /// Essential packages.
+    Essential,
     /// Essential packages and apt.
     #[default]
     Minbase,
