@@ -6,10 +6,11 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 /// Most bytes of a tool's output that are kept for its caller and for error reports.
-const MAX_OUTPUT: u64 = 8 << 20;
+const MAX_OUTPUT: usize = 8 << 20;
 
 /// Why a tool did not do its work.
 #[derive(Debug, Error)]
@@ -92,26 +93,27 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 ///
 /// # Errors
 /// When it cannot be run, fails, or has not ended after `deadline`.
-pub async fn run(mut command: Command, deadline: Duration) -> Result<Vec<u8>, ChildError> {
-    use tokio::io::AsyncReadExt;
+pub async fn run(command: Command, deadline: Duration) -> Result<Vec<u8>, ChildError> {
+    run_reporting(command, deadline, |_| {}).await
+}
+
+/// The same, and `report` sees each piece of stdout as it comes, for a tool that prints its progress.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_reporting(
+    mut command: Command,
+    deadline: Duration,
+    report: impl FnMut(&[u8]),
+) -> Result<Vec<u8>, ChildError> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|source| ChildError::Spawn { program: program.clone(), source })?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let ended = {
-        let read_out = async {
-            if let Some(pipe) = stdout {
-                pipe.take(MAX_OUTPUT).read_to_end(&mut out).await?;
-            }
-            io::Result::Ok(())
-        };
-        let read_err = async {
-            if let Some(pipe) = stderr {
-                pipe.take(MAX_OUTPUT).read_to_end(&mut err).await?;
-            }
-            io::Result::Ok(())
-        };
+        let read_out = read_capped(stdout, &mut out, report);
+        let read_err = read_capped(stderr, &mut err, |_| {});
         let whole = async { tokio::try_join!(read_out, read_err, child.wait()) };
         tokio::time::timeout(deadline, whole).await
     };
@@ -121,5 +123,62 @@ pub async fn run(mut command: Command, deadline: Duration) -> Result<Vec<u8>, Ch
         Ok(Ok(((), (), status))) => Err(ChildError::Failed { program, status, stderr }),
         Ok(Err(source)) => Err(ChildError::Read { program, source }),
         Err(_) => Err(ChildError::Deadline { program, deadline, stderr }),
+    }
+}
+
+/// Read `pipe` to its end and keep the first [`MAX_OUTPUT`] bytes; the rest is read too, so that the tool does not
+/// wait for a reader.
+async fn read_capped(
+    pipe: Option<impl AsyncRead + Unpin>,
+    kept: &mut Vec<u8>,
+    mut report: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    let Some(mut pipe) = pipe else { return Ok(()) };
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let piece = match pipe.read(&mut buffer).await? {
+            0 => return Ok(()),
+            length => &buffer[..length],
+        };
+        report(piece);
+        kept.extend_from_slice(&piece[..piece.len().min(MAX_OUTPUT - kept.len())]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = command("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[tokio::test]
+    async fn output_is_given_back_and_reported() {
+        let mut seen: Vec<u8> = Vec::new();
+        let out = run_reporting(shell("echo one; echo two"), Duration::from_secs(10), |piece| seen.extend(piece)).await;
+        assert_eq!(out.unwrap(), b"one\ntwo\n");
+        assert_eq!(seen, b"one\ntwo\n");
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_prints_more_than_is_kept_still_ends() {
+        let out = run(shell("head -c 9000000 /dev/zero"), Duration::from_secs(30)).await.unwrap();
+        assert_eq!(out.len(), MAX_OUTPUT);
+    }
+
+    #[tokio::test]
+    async fn stderr_and_status_stand_in_the_error() {
+        let error = run(shell("echo reason >&2; exit 3"), Duration::from_secs(10)).await.unwrap_err();
+        assert_eq!(error.to_string(), "sh failed (exit status: 3)");
+        assert_eq!(error.details().as_deref(), Some("reason"));
+    }
+
+    #[tokio::test]
+    async fn a_tool_is_killed_at_its_deadline() {
+        let error = run(shell("sleep 60"), Duration::from_millis(100)).await.unwrap_err();
+        assert!(matches!(error, ChildError::Deadline { .. }), "{error}");
     }
 }
