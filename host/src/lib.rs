@@ -6,6 +6,7 @@ pub mod child;
 pub mod dirs;
 pub mod error;
 pub mod event;
+pub mod output;
 pub mod workspace;
 
 pub use error::{Class, Classify, Error, Result};

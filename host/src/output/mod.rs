@@ -1,0 +1,5 @@
+//! What a build leaves behind: disk images, their checksums, the manifest and the log.
+
+mod format;
+
+pub use format::Format;
