@@ -17,6 +17,11 @@ pub const HEARTBEAT: u64 = 5;
 /// busy machine the guest may get no processor for a while.
 pub const HEARTBEAT_LOST: u64 = 60;
 
+/// Most bytes of [`FromHost::Input`] that the host may have sent without a [`FromGuest::InputTaken`] for them. Without
+/// this limit a command that does not read its standard input would fill the guest's memory, or hold up the channel that
+/// the heartbeat needs.
+pub const INPUT_WINDOW: u64 = 256 << 10;
+
 /// What the host sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromHost {
@@ -26,7 +31,7 @@ pub enum FromHost {
     Ping(u64),
     /// End the job: kill its processes and answer [`FromGuest::Failed`] with [`FailureKind::Cancelled`].
     Cancel,
-    /// What was typed, for a job with a terminal.
+    /// What was typed, or the standard input of an [`Exec`] without a terminal; at most [`INPUT_WINDOW`] ahead.
     Input(Vec<u8>),
     /// The standard input of an [`Exec`] has ended.
     InputEnd,
@@ -73,6 +78,8 @@ pub enum FromGuest {
         /// Processor time of its processes (`getrusage(RUSAGE_CHILDREN)`), in milliseconds.
         cpu_milliseconds: u64,
     },
+    /// The command has taken so many bytes more of [`FromHost::Input`].
+    InputTaken(u64),
     /// Bytes from the terminal or the standard output of an [`Exec`].
     Terminal(Vec<u8>),
     /// Bytes from the standard error of an [`Exec`] without a terminal.
