@@ -3,10 +3,12 @@
 //! The way of the data is told in `docs/architecture.md`.
 
 pub mod child;
+pub mod cli;
 pub mod dirs;
 pub mod error;
 pub mod event;
 pub mod output;
+pub mod ui;
 pub mod workspace;
 
 pub use error::{Class, Classify, Error, Result};

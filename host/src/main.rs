@@ -1,3 +1,13 @@
-//! The command `particle-vm`.
+//! The command `particle-vm`: nothing but the choice of the verb.
 
-fn main() {}
+use clap::Parser;
+use particle_vm::cli::{Cli, Verb, process};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let Cli { global, verb } = Cli::parse();
+    process::run(&global, async |_ui| match verb {
+        Verb::Completions(verb) => verb.run(),
+        Verb::Man(verb) => verb.run(),
+    })
+}

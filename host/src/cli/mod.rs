@@ -1,0 +1,72 @@
+//! The command line: one file for each verb, with its options, its help and what it calls.
+
+pub mod completions;
+pub mod man;
+pub mod process;
+mod stdout;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// What every `--help` ends with.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  the build failed: a stage, the guest, a test of the image
+    2  the command line or the recipe is wrong
+    3  the host lacks something: QEMU, acceleration, space, memory, a permission
+    4  a mirror or a package could not be fetched or not be trusted
+    5  a defect of particle-vm itself
+  130  interrupted by a signal";
+
+/// Build bootable Debian disk images in a VM of their own, without root
+///
+/// A recipe in YAML says what belongs into the image. Everything that needs root runs in a throwaway VM that has no
+/// network card; the host needs QEMU and nothing else: no root, no sudo, no container engine, no loop devices.
+///
+/// Start with `particle-vm init`, then `particle-vm build recipe.yml` and `particle-vm boot out/NAME/NAME.qcow2`.
+#[derive(Debug, Parser)]
+#[command(name = "particle-vm", version, after_long_help = EXIT_CODES, max_term_width = 100, propagate_version = false)]
+pub struct Cli {
+    /// The options of all verbs.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options that every verb takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Tell more: -v the output of every stage, -vv every download too, -vvv what the libraries log
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// How to tell the progress, on standard error
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "STYLE", env = "PARTICLE_VM_PROGRESS")]
+    pub progress: Progress,
+}
+
+/// Styles of telling the progress.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// Bars on a terminal, plain lines elsewhere
+    #[default]
+    Auto,
+    /// A bar for each step and stage, with time and bytes
+    Bars,
+    /// One line for each step and stage
+    Plain,
+    /// One JSON object for each event, and for the error
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Print the completions for a shell
+    Completions(completions::Completions),
+    /// Print or write the man pages
+    Man(man::Man),
+}

@@ -1,0 +1,107 @@
+//! The process around a verb: runtime, signals, the listener of its events, the error report and the exit code.
+
+use super::Global;
+use crate::error::{Class, Classify, Result};
+use crate::ui::{Report, Ui};
+use std::future::Future;
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long work on other threads may go on after the end of the verb. It writes nowhere but into folders that are
+/// removed.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Why the process ends before or beside its verb.
+#[derive(Debug, Error)]
+enum ProcessError {
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+    #[error("interrupted by {0}")]
+    Interrupted(&'static str),
+}
+
+impl Classify for ProcessError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Interrupted(_) => Class::Interrupted,
+            Self::Runtime(_) | Self::Signals(_) => Class::Host,
+        }
+    }
+}
+
+/// Run a verb to its end, or until a signal; tell what went wrong; give the exit code.
+///
+/// A signal drops the verb's future, and with it everything that it holds: VMs, child processes, temporary folders.
+pub fn run<F: Future<Output = Result<u8>>>(global: &Global, verb: impl FnOnce(Ui) -> F) -> ExitCode {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            Report::of(&ProcessError::Runtime(error).into(), None).print();
+            return ExitCode::from(Class::Host.exit_code());
+        }
+    };
+    let code = runtime.block_on(watch(global, verb));
+    runtime.shutdown_timeout(GRACE);
+    ExitCode::from(code)
+}
+
+async fn watch<F: Future<Output = Result<u8>>>(global: &Global, verb: impl FnOnce(Ui) -> F) -> u8 {
+    let ui = Ui::start(global.progress, global.verbose);
+    let result = match Signals::new() {
+        Ok(signals) => {
+            let verb = verb(ui.clone());
+            tokio::select! {
+                result = verb => result,
+                name = signals.next() => Err(ProcessError::Interrupted(name).into()),
+            }
+        }
+        Err(error) => Err(ProcessError::Signals(error).into()),
+    };
+    ui.close(result).await
+}
+
+/// The signals that ask for the end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Option<Signal>,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        // Under nohup(1) the terminal may go away without ending the build.
+        let hang_up = if is_ignored(libc::SIGHUP)? { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hang_up })
+    }
+
+    /// The name of the next signal.
+    async fn next(mut self) -> &'static str {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = hang_up => "SIGHUP",
+        }
+    }
+}
+
+fn is_ignored(signal: libc::c_int) -> io::Result<bool> {
+    // SAFETY: a sigaction of zeroes is valid, and the call only fills it in.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: no new action is given; `action` outlives the call.
+    if unsafe { libc::sigaction(signal, std::ptr::null(), &mut action) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(action.sa_sigaction == libc::SIG_IGN)
+}

@@ -1,0 +1,125 @@
+//! The report of an error: class, stage, causes, the last lines of output, and what to do.
+
+use super::text;
+use crate::error::{Class, Error};
+use console::style;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// An error as it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Class of the failure.
+    pub class: &'static str,
+    /// The exit code that goes with it.
+    pub exit_code: u8,
+    /// The stage that was under way.
+    pub stage: Option<String>,
+    /// What failed.
+    pub message: String,
+    /// Why, outermost cause first.
+    pub causes: Vec<String>,
+    /// The last lines of output, a tool's standard error, the findings in a recipe.
+    pub details: Option<String>,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+impl Report {
+    /// The report of `error`, which ended the stage named `stage`.
+    pub fn of(error: &Error, stage: Option<&str>) -> Self {
+        let mut chain = error.chain();
+        let message = chain.next().unwrap_or_default();
+        let class = error.get().class();
+        Self {
+            class: class.name(),
+            exit_code: class.exit_code(),
+            stage: stage.filter(|_| class != Class::Interrupted).map(str::to_owned),
+            message,
+            causes: chain.collect(),
+            details: error.get().details(),
+            advice: error.get().advice(),
+        }
+    }
+
+    /// The report for people.
+    pub fn text(&self) -> String {
+        if self.class == Class::Interrupted.name() {
+            return format!("{}\n", self.message);
+        }
+        let mut out = String::new();
+        // Writing to a String does not fail.
+        let _ = self.write(&mut out);
+        out
+    }
+
+    /// Print the report for people to standard error.
+    pub fn print(&self) {
+        text::line(self.text().trim_end());
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        let head = style(format!("error ({}):", self.class)).for_stderr().red().bold();
+        let mut lines = self.message.lines();
+        writeln!(out, "{head} {}", lines.next().unwrap_or_default())?;
+        for line in lines {
+            writeln!(out, "  {line}")?;
+        }
+        if let Some(stage) = &self.stage
+            && !self.message.contains(stage.as_str())
+        {
+            writeln!(out, "  in stage {stage}")?;
+        }
+        for cause in &self.causes {
+            writeln!(out, "  because: {}", cause.replace('\n', "\n           "))?;
+        }
+        if let Some(details) = self.details.as_deref().map(str::trim_end).filter(|details| !details.is_empty()) {
+            let bar = style("|").for_stderr().dim();
+            writeln!(out)?;
+            for line in details.lines() {
+                writeln!(out, "  {bar} {}", text::clean(line))?;
+            }
+        }
+        if let Some(advice) = &self.advice {
+            writeln!(out, "\n{} {advice}", style("what to do:").for_stderr().bold())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Classify;
+    use thiserror::Error;
+
+    #[derive(Debug, Error)]
+    #[error("apt-get failed (exit status: 100)")]
+    struct Apt(#[source] std::io::Error);
+
+    impl Classify for Apt {
+        fn class(&self) -> Class {
+            Class::Build
+        }
+
+        fn advice(&self) -> Option<String> {
+            Some("check the name of the package".into())
+        }
+
+        fn details(&self) -> Option<String> {
+            Some("E: Unable to locate package foo\x1b[0m".into())
+        }
+    }
+
+    #[test]
+    fn a_report_names_class_stage_causes_output_and_advice() {
+        console::set_colors_enabled_stderr(false);
+        let error = Error::from(Apt(std::io::Error::other("pipe broke")));
+        let text = Report::of(&error, Some("2/5 apt")).text();
+        assert_eq!(
+            text,
+            "error (build): apt-get failed (exit status: 100)\n  in stage 2/5 apt\n  because: pipe broke\n\n  \
+             | E: Unable to locate package foo\n\nwhat to do: check the name of the package\n"
+        );
+    }
+}

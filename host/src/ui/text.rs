@@ -1,0 +1,94 @@
+//! How listeners write sizes, times and lines that come from the guest.
+
+use super::track::Fetched;
+use crate::event::Unit;
+use bytesize::ByteSize;
+use std::borrow::Cow;
+use std::io::Write;
+
+/// Write a line to standard error. Nobody is left to be told when that fails.
+pub fn line(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = writeln!(stderr, "{text}");
+}
+
+/// A line of the guest without what could move the cursor, recolour or retitle the terminal: what is printed in a VM is
+/// not to be trusted.
+pub fn clean(line: &str) -> Cow<'_, str> {
+    if !line.contains(|c: char| c.is_control()) {
+        return Cow::Borrowed(line);
+    }
+    // A carriage return redraws a line, for instance a counter: what was written last counts.
+    let last = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
+    let plain = console::strip_ansi_codes(last);
+    Cow::Owned(plain.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect())
+}
+
+/// A size, for instance `34.1 MiB`.
+pub fn size(bytes: u64) -> String {
+    ByteSize(bytes).display().iec().to_string()
+}
+
+/// A time, for instance `4.2 s` or `3 min 07 s`.
+pub fn seconds(seconds: f64) -> String {
+    if seconds < 60.0 {
+        return format!("{seconds:.1} s");
+    }
+    let whole = seconds.round() as u64;
+    format!("{} min {:02} s", whole / 60, whole % 60)
+}
+
+/// How much of a step is done.
+pub fn amount(done: u64, total: Option<u64>, unit: Unit) -> String {
+    let one = |n| match unit {
+        Unit::Bytes => size(n),
+        Unit::Items => n.to_string(),
+    };
+    match total {
+        Some(total) => format!("{} of {}", one(done), one(total)),
+        None => one(done),
+    }
+}
+
+/// What a stage has fetched, or nothing.
+pub fn fetched(fetched: Fetched) -> Option<String> {
+    let Fetched { files, bytes, cached } = fetched;
+    match (files, cached) {
+        (0, _) => None,
+        (_, 0) => Some(format!("fetched {}", size(bytes))),
+        (_, _) if files == cached => Some(format!("{} from the store", size(bytes))),
+        _ => Some(format!("fetched {}, {cached} of {files} files from the store", size(bytes))),
+    }
+}
+
+/// From `-vvv` on, and where `PARTICLE_VM_LOG` says so, what the libraries log goes to standard error.
+pub fn log_libraries(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let filter = match std::env::var("PARTICLE_VM_LOG") {
+        Ok(filter) => EnvFilter::builder().parse_lossy(filter),
+        Err(_) if verbose >= 3 => EnvFilter::new("debug"),
+        Err(_) => return,
+    };
+    // It fails when there is a subscriber already; then the libraries' messages go there.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_sequences_of_the_guest_do_not_reach_the_terminal() {
+        assert_eq!(clean("plain, with umlauts: äö"), "plain, with umlauts: äö");
+        assert_eq!(clean("\x1b[31mred\x1b[0m\x07"), "red");
+        assert_eq!(clean("\x1b]0;title\x07after"), "after");
+        assert_eq!(clean("10%\r20%\r"), "20%");
+        assert_eq!(clean("a\tb\x00"), "a b");
+    }
+
+    #[test]
+    fn times_are_in_seconds_and_minutes() {
+        assert_eq!(seconds(4.24), "4.2 s");
+        assert_eq!(seconds(187.2), "3 min 07 s");
+    }
+}
