@@ -95,28 +95,37 @@ pub enum Unit {
     Items,
 }
 
-/// Where events are sent. Cheap to clone; nobody has to listen.
+/// Where events are sent. Cheap to clone; nobody has to listen, and several may.
 #[derive(Debug, Clone)]
-pub struct Events(Option<mpsc::UnboundedSender<Event>>);
+pub struct Events(Vec<mpsc::UnboundedSender<Event>>);
 
 impl Events {
     /// A sender and the listener's end.
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(Some(sender)), receiver)
+        Self::none().with_listener()
     }
 
     /// A sender that nobody listens to.
     pub fn none() -> Self {
-        Self(None)
+        Self(Vec::new())
     }
 
-    /// Tell the listener, if there is one still.
+    /// A sender to the same listeners and to one more.
+    pub fn with_listener(&self) -> (Self, mpsc::UnboundedReceiver<Event>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut senders = self.0.clone();
+        senders.push(sender);
+        (Self(senders), receiver)
+    }
+
+    /// Tell the listeners.
     pub fn send(&self, event: Event) {
-        if let Some(sender) = &self.0 {
-            // A listener that has gone away does not end the work.
-            let _ = sender.send(event);
+        let Some((last, others)) = self.0.split_last() else { return };
+        // A listener that has gone away does not end the work.
+        for sender in others {
+            let _ = sender.send(event.clone());
         }
+        let _ = last.send(event);
     }
 
     /// Tell a warning.
@@ -155,5 +164,23 @@ impl Step {
     pub fn finish(self) {
         let seconds = self.started.elapsed().as_secs_f64();
         self.events.send(Event::StepFinished { step: self.step, seconds });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listener_hears_and_one_may_leave() {
+        let (events, mut first) = Events::channel();
+        let (both, mut second) = events.with_listener();
+        both.detail("one");
+        drop(first.try_recv().unwrap());
+        drop(first);
+        both.detail("two");
+        let heard: Vec<_> = std::iter::from_fn(|| second.try_recv().ok()).collect();
+        let detail = |message: &str| Event::Detail { message: message.into() };
+        assert_eq!(heard, [detail("one"), detail("two")]);
     }
 }
