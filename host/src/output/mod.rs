@@ -1,5 +1,16 @@
 //! What a build leaves behind: disk images, their checksums, the manifest and the log.
 
+mod convert;
+mod digest;
+mod error;
+mod folder;
 mod format;
+pub mod manifest;
+mod record;
+pub mod space;
 
+pub use error::OutputError;
+pub use folder::{OutputFolder, WORKSPACE_PREFIX};
 pub use format::Format;
+pub use manifest::Manifest;
+pub use record::Record;

@@ -1,0 +1,111 @@
+//! Why the outputs could not be made.
+
+use super::Format;
+use crate::child::ChildError;
+use crate::error::{Class, Classify};
+use crate::workspace::WorkspaceError;
+use std::io;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why the outputs could not be made.
+#[derive(Debug, Error)]
+pub enum OutputError {
+    /// The output folder cannot be created or written to.
+    #[error("the output folder {} cannot be used", .dir.display())]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: WorkspaceError,
+    },
+    /// Something that is not a file has the name of an output.
+    #[error("{} is in the way: it is not a regular file", .path.display())]
+    InTheWay {
+        /// The name.
+        path: PathBuf,
+    },
+    /// A file in the making cannot be written.
+    #[error("cannot write {}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `qemu-img` did not convert the image.
+    #[error("cannot make the {format} image")]
+    Convert {
+        /// The format.
+        format: Format,
+        /// Why.
+        #[source]
+        source: ChildError,
+    },
+    /// An image cannot be read back for its checksum.
+    #[error("cannot read {} for its checksum", .path.display())]
+    Digest {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The output folder cannot be locked.
+    #[error("cannot lock the output folder {}", .dir.display())]
+    Lock {
+        /// The folder.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A complete output cannot be given its name.
+    #[error("cannot put {} in its place", .path.display())]
+    Publish {
+        /// The name.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Classify for OutputError {
+    fn class(&self) -> Class {
+        Class::Host
+    }
+
+    fn advice(&self) -> Option<String> {
+        let full = "free some space there, or name a folder on another file system with --output";
+        match self {
+            Self::Folder { .. } => Some("name a folder that you can write to with --output".into()),
+            Self::InTheWay { .. } => Some("move it away, or name another folder with --output".into()),
+            Self::Convert { source: ChildError::Spawn { source, .. }, .. }
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                Some("install the Debian package qemu-utils".into())
+            }
+            Self::Convert { source: ChildError::Failed { stderr, .. }, .. }
+                if stderr.contains("No space left on device") =>
+            {
+                Some(full.into())
+            }
+            Self::Write { source, .. } | Self::Publish { source, .. }
+                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                Some(full.into())
+            }
+            _ => None,
+        }
+    }
+
+    fn details(&self) -> Option<String> {
+        match self {
+            Self::Convert { source, .. } => source.details(),
+            _ => None,
+        }
+    }
+}

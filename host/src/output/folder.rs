@@ -1,0 +1,317 @@
+//! The output folder: checked before the work begins, filled at its end.
+
+use super::convert::convert;
+use super::digest::Reading;
+use super::manifest::{Manifest, Output};
+use super::{Format, OutputError, Record};
+use crate::event::{Event, Events, Unit};
+use crate::workspace::Workspace;
+use nix::errno::Errno;
+use std::fs::{File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Beginning of the name of the folders in which outputs are made.
+pub const WORKSPACE_PREFIX: &str = ".particle-vm-";
+
+const MANIFEST: &str = "manifest.json";
+const CHECKSUMS: &str = "SHA256SUMS";
+const LOG: &str = "build.log";
+
+/// A folder that outputs will be put into. They are made in a workspace inside it, so that giving them their names is
+/// a rename and nothing is left when the build dies.
+pub struct OutputFolder {
+    dir: PathBuf,
+    name: String,
+    formats: Vec<Format>,
+    workspace: Workspace,
+}
+
+impl OutputFolder {
+    /// Make sure that outputs called `name` can be put into `dir`, which is created if need be.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to, or a folder or a special file has the name of an output.
+    pub fn prepare(dir: &Path, name: &str, formats: &[Format]) -> Result<Self, OutputError> {
+        let workspace = Workspace::new(dir, WORKSPACE_PREFIX)
+            .map_err(|source| OutputError::Folder { dir: dir.to_owned(), source })?;
+        let mut formats = formats.to_vec();
+        formats.sort_unstable();
+        formats.dedup();
+        let folder = Self { dir: dir.to_owned(), name: name.to_owned(), formats, workspace };
+        let images = folder.formats.iter().map(|format| folder.file_name(*format));
+        for file in images.chain([MANIFEST, CHECKSUMS, LOG].map(String::from)) {
+            not_in_the_way(&folder.dir.join(file))?;
+        }
+        Ok(folder)
+    }
+
+    /// Create the raw image of `size` bytes, all hole, that the VM gets as its target disk. It lies in the output
+    /// folder, so that a raw output is never copied.
+    ///
+    /// # Errors
+    /// When the file cannot be created, for instance because the file system has no files of that size.
+    pub fn create_target(&self, size: u64) -> Result<PathBuf, OutputError> {
+        let path = self.target();
+        File::create_new(&path)
+            .and_then(|file| file.set_len(size))
+            .map_err(|source| OutputError::Write { path: path.clone(), source })?;
+        Ok(path)
+    }
+
+    /// Begin the build log. The events of the build must be sent to what this gives back.
+    ///
+    /// # Errors
+    /// When the log cannot be created.
+    pub fn record(&self, events: &Events) -> Result<(Events, Record), OutputError> {
+        Record::start(&self.made(LOG), events)
+    }
+
+    /// Make all outputs from the target disk, and put them in their places when all of them are complete. `events`
+    /// is the sender that [`Self::record`] gave.
+    ///
+    /// Each file is replaced by a rename: a reader sees the old one or the new one. `SHA256SUMS` comes last, so that
+    /// `sha256sum -c` tells if the machine went down in between.
+    ///
+    /// # Errors
+    /// When an output cannot be made; what was in the folder stays as it was.
+    pub async fn publish(
+        self,
+        mut manifest: Manifest,
+        record: Record,
+        events: &Events,
+    ) -> Result<Manifest, OutputError> {
+        manifest.outputs = self.make_images(events).await?;
+        manifest.timings = record.finish().await?;
+        manifest.created = jiff::Timestamp::now();
+        let mut text = serde_json::to_vec_pretty(&manifest)
+            .map_err(|error| OutputError::Write { path: self.made(MANIFEST), source: error.into() })?;
+        text.push(b'\n');
+        self.write(MANIFEST, &text)?;
+
+        let mut sums = String::new();
+        for output in &manifest.outputs {
+            sums.push_str(&format!("{}  {}\n", output.sha256, output.file));
+        }
+        for file in [MANIFEST, LOG] {
+            let digest = Reading::start(&self.made(file)).finish().await?;
+            sums.push_str(&format!("{}  {file}\n", digest.sha256));
+        }
+        self.write(CHECKSUMS, sums.as_bytes())?;
+        self.put_in_place(&manifest.outputs).await?;
+
+        for output in &manifest.outputs {
+            let path = self.dir.join(&output.file).display().to_string();
+            events.send(Event::Output { path, size: output.size, sha256: output.sha256.clone() });
+        }
+        Ok(manifest)
+    }
+
+    /// Convert the target disk; the checksum of one image is computed while the next is converted.
+    async fn make_images(&self, events: &Events) -> Result<Vec<Output>, OutputError> {
+        let raw = self.target();
+        let virtual_size =
+            std::fs::metadata(&raw).map_err(|source| OutputError::Digest { path: raw.clone(), source })?.len();
+        let mut readings = Vec::new();
+        for format in &self.formats {
+            let path = self.made(&self.file_name(*format));
+            if *format != Format::Raw {
+                convert(&raw, virtual_size, *format, &path, events).await?;
+            }
+            readings.push((*format, Reading::start(&path)));
+        }
+        let step = events.step("checksums", Some(readings.len() as u64), Unit::Items);
+        let mut outputs = Vec::new();
+        for (format, reading) in readings {
+            let digest = reading.finish().await?;
+            outputs.push(Output {
+                file: self.file_name(format),
+                format,
+                size: digest.size,
+                allocated: digest.allocated,
+                virtual_size,
+                sha256: digest.sha256,
+            });
+            step.progress(outputs.len() as u64);
+        }
+        step.finish();
+        Ok(outputs)
+    }
+
+    /// Give every file its name, under a lock so that two builds do not mix their files.
+    async fn put_in_place(&self, outputs: &[Output]) -> Result<(), OutputError> {
+        let _lock = self.lock().await?;
+        let images = outputs.iter().map(|output| output.file.as_str());
+        for file in images.chain([LOG, MANIFEST, CHECKSUMS]) {
+            let path = self.dir.join(file);
+            not_in_the_way(&path)?;
+            std::fs::rename(self.made(file), &path).map_err(|source| OutputError::Publish { path, source })?;
+        }
+        // The renames themselves must survive a power cut.
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|source| OutputError::Publish { path: self.dir.clone(), source })
+    }
+
+    /// Lock the folder itself, which leaves no lock file lying about. Some network file systems cannot lock a folder;
+    /// each rename is whole there too, only their order is not kept against another build's.
+    async fn lock(&self) -> Result<File, OutputError> {
+        let failed = |source| OutputError::Lock { dir: self.dir.clone(), source };
+        let dir = File::open(&self.dir).map_err(failed)?;
+        loop {
+            match dir.try_lock() {
+                Ok(()) => return Ok(dir),
+                // The holder only renames files: this takes milliseconds. Waiting here rather than in flock(2) can be
+                // cancelled.
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(TryLockError::Error(error)) if no_locks(&error) => return Ok(dir),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+    }
+
+    /// Write a small file of the workspace and flush it.
+    fn write(&self, file: &str, content: &[u8]) -> Result<(), OutputError> {
+        let path = self.made(file);
+        File::create_new(&path)
+            .and_then(|mut file| {
+                file.write_all(content)?;
+                file.sync_all()
+            })
+            .map_err(|source| OutputError::Write { path, source })
+    }
+
+    /// The raw image that everything is made from.
+    fn target(&self) -> PathBuf {
+        self.made(&self.file_name(Format::Raw))
+    }
+
+    /// A file in the workspace.
+    fn made(&self, file: &str) -> PathBuf {
+        self.workspace.path().join(file)
+    }
+
+    fn file_name(&self, format: Format) -> String {
+        format!("{}.{format}", self.name)
+    }
+}
+
+fn not_in_the_way(path: &Path) -> Result<(), OutputError> {
+    match std::fs::symlink_metadata(path) {
+        Ok(data) if !data.is_file() && !data.is_symlink() => Err(OutputError::InTheWay { path: path.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+fn no_locks(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw);
+    matches!(code, Some(Errno::EBADF | Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::manifest;
+    use std::os::unix::fs::FileExt;
+
+    fn manifest() -> Manifest {
+        Manifest::new(
+            manifest::Recipe { name: "test".into(), path: "test.yml".into(), sha256: "00".into() },
+            manifest::Appliance { digest: "00".into(), kernel: "6.12".into() },
+            manifest::Host {
+                accelerator: "tcg".into(),
+                qemu: "10.0".into(),
+                kernel: "6.1".into(),
+                cpus: 1,
+                memory_mib: 512,
+            },
+        )
+    }
+
+    async fn publish(dir: &Path, formats: &[Format], content: &[u8]) -> Result<Manifest, OutputError> {
+        let folder = OutputFolder::prepare(dir, "test", formats)?;
+        let target = folder.create_target(64 << 20)?;
+        File::options().write(true).open(target).unwrap().write_all_at(content, 1 << 20).unwrap();
+        let (events, record) = folder.record(&Events::none())?;
+        folder.publish(manifest(), record, &events).await
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn all_formats_are_published_with_checksums_that_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let manifest = publish(dir.path(), &Format::ALL, b"content").await.unwrap();
+        assert_eq!(manifest.outputs.len(), 6);
+        assert_eq!(
+            names(dir.path()),
+            [
+                "SHA256SUMS",
+                "build.log",
+                "manifest.json",
+                "test.qcow2",
+                "test.raw",
+                "test.vdi",
+                "test.vhd",
+                "test.vhdx",
+                "test.vmdk"
+            ]
+        );
+        let mut check = crate::child::command("sha256sum");
+        check.args(["--check", "--strict", "--quiet", CHECKSUMS]).current_dir(dir.path());
+        crate::child::run(check, Duration::from_secs(60)).await.unwrap();
+        let written: Manifest = serde_json::from_slice(&std::fs::read(dir.path().join(MANIFEST)).unwrap()).unwrap();
+        assert_eq!(written.outputs, manifest.outputs);
+        for output in &manifest.outputs {
+            let mut compare = crate::child::command("qemu-img");
+            compare.args(["compare", "-f", "raw", "-F", output.format.driver()]);
+            compare.args([dir.path().join("test.raw"), dir.path().join(&output.file)]);
+            crate::child::run(compare, Duration::from_secs(60)).await.unwrap();
+            let mut info = crate::child::command("qemu-img");
+            info.args(["info", "--output=json", "-f", output.format.driver()]).arg(dir.path().join(&output.file));
+            let info = crate::child::run(info, Duration::from_secs(60)).await.unwrap();
+            let info: serde_json::Value = serde_json::from_slice(&info).unwrap();
+            assert_eq!(info["virtual-size"], output.virtual_size, "{}", output.file);
+            assert!(output.allocated < 16 << 20, "{output:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_build_replaces_the_outputs_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = publish(dir.path(), &[Format::Raw], b"first").await.unwrap();
+        let second = publish(dir.path(), &[Format::Raw], b"second").await.unwrap();
+        assert_ne!(first.outputs, second.outputs);
+        assert_eq!(names(dir.path()), ["SHA256SUMS", "build.log", "manifest.json", "test.raw"]);
+    }
+
+    #[tokio::test]
+    async fn a_failed_publish_leaves_the_earlier_outputs_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        publish(dir.path(), &[Format::Raw], b"first").await.unwrap();
+        let before = std::fs::read(dir.path().join(CHECKSUMS)).unwrap();
+        let folder = OutputFolder::prepare(dir.path(), "test", &[Format::Raw, Format::Qcow2]).unwrap();
+        let (events, record) = folder.record(&Events::none()).unwrap();
+        // No target disk was made, so there is nothing to convert.
+        folder.publish(manifest(), record, &events).await.unwrap_err();
+        assert_eq!(std::fs::read(dir.path().join(CHECKSUMS)).unwrap(), before);
+        assert_eq!(names(dir.path()), ["SHA256SUMS", "build.log", "manifest.json", "test.raw"]);
+    }
+
+    #[test]
+    fn a_folder_in_the_way_is_found_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("test.qcow2")).unwrap();
+        assert!(OutputFolder::prepare(dir.path(), "test", &[Format::Raw]).is_ok());
+        let error = OutputFolder::prepare(dir.path(), "test", &[Format::Qcow2]).err().unwrap();
+        assert!(matches!(error, OutputError::InTheWay { .. }), "{error}");
+        assert_eq!(names(dir.path()), ["test.qcow2"]);
+    }
+}

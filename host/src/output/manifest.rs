@@ -1,0 +1,155 @@
+//! `manifest.json`: what went into an image and what came out.
+
+use super::Format;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the manifest's format. It grows when a field changes its meaning or goes away, not when one is added.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// The manifest of one build.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`MANIFEST_VERSION`].
+    pub manifest_version: u32,
+    /// What made the image.
+    pub tool: Tool,
+    /// When the outputs were complete.
+    pub created: jiff::Timestamp,
+    /// What it was made from.
+    pub recipe: Recipe,
+    /// Where it was made.
+    pub appliance: Appliance,
+    /// What mattered of the host.
+    pub host: Host,
+    /// What was fetched through the proxy, in the order of the requests.
+    pub inputs: Vec<Input>,
+    /// Installed packages of the image, `name:architecture` to version.
+    pub packages: BTreeMap<String, String>,
+    /// The images.
+    pub outputs: Vec<Output>,
+    /// How long things took, in the order in which they ended.
+    pub timings: Vec<Timing>,
+}
+
+impl Manifest {
+    /// The manifest of a build whose outputs are still to be made; [`super::OutputFolder::publish`] fills in the rest.
+    pub fn new(recipe: Recipe, appliance: Appliance, host: Host) -> Self {
+        Self {
+            manifest_version: MANIFEST_VERSION,
+            tool: Tool {
+                name: env!("CARGO_PKG_NAME").into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                build: particle_vm_protocol::BUILD_ID.into(),
+            },
+            created: jiff::Timestamp::now(),
+            recipe,
+            appliance,
+            host,
+            inputs: Vec::new(),
+            packages: BTreeMap::new(),
+            outputs: Vec::new(),
+            timings: Vec::new(),
+        }
+    }
+}
+
+/// The program that made the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// `particle-vm`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// [`particle_vm_protocol::BUILD_ID`]: a digest of the guest agent's sources.
+    pub build: String,
+}
+
+/// The recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Its name, which the outputs bear.
+    pub name: String,
+    /// Its path as it was given.
+    pub path: String,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+}
+
+/// The appliance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Appliance {
+    /// Its digest, the name of its folder.
+    pub digest: String,
+    /// Release of its kernel.
+    pub kernel: String,
+}
+
+/// What mattered of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    /// Version of QEMU.
+    pub qemu: String,
+    /// Release of the host's kernel.
+    pub kernel: String,
+    /// Processors that the VM had.
+    pub cpus: u32,
+    /// Memory of the VM in MiB.
+    pub memory_mib: u64,
+}
+
+/// Something that was fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// The URL; `host:port` for a tunnel, whose content is encrypted.
+    pub url: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 in hexadecimal; none for a tunnel.
+    pub sha256: Option<String>,
+    /// Whether it came from the store on this machine.
+    pub from_store: bool,
+}
+
+/// One image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// Name of the file, beside the manifest.
+    pub file: String,
+    /// Its format.
+    pub format: Format,
+    /// Length of the file in bytes.
+    pub size: u64,
+    /// Bytes that the file takes on the disk here.
+    pub allocated: u64,
+    /// Size of the disk that a machine sees, in bytes.
+    pub virtual_size: u64,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// How long something took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// `stage` for one in the guest, `step` for one of the host.
+    pub kind: TimingKind,
+    /// Its title.
+    pub name: String,
+    /// Wall time.
+    pub seconds: f64,
+    /// Processor time in the guest, of a stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
+}
+
+/// Where something took its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimingKind {
+    /// In the guest, as the recipe says.
+    Stage,
+    /// On the host.
+    Step,
+}
