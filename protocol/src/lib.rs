@@ -30,6 +30,10 @@ pub const NETWORK_PORT: &str = "org.particle-vm.network";
 /// Where the agent listens for HTTP clients in the guest; each connection is one yamux stream to the host.
 pub const GUEST_PROXY_ADDRESS: &str = "127.0.0.1:3128";
 
+/// Most connections to that address that are open at a time, and most yamux streams. The agent lets further clients wait;
+/// a stream more would end the channel.
+pub const MAX_NETWORK_STREAMS: usize = 128;
+
 /// Mount tags of the two virtiofs shares.
 pub mod share {
     /// The folder of the recipe, read-only.
