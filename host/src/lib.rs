@@ -8,7 +8,9 @@ pub mod dirs;
 pub mod error;
 pub mod event;
 pub mod output;
+pub mod store;
 pub mod ui;
+pub mod vm;
 pub mod workspace;
 
 pub use error::{Class, Classify, Error, Result};

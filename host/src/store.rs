@@ -352,7 +352,7 @@ fn open_checked(root: &Path, key: &str) -> Result<Option<Object>, cacache::Error
         size += read as u64;
         digest.update(&buffer[..read]);
     }
-    let sha256 = hex(digest);
+    let sha256 = hex::encode(digest.finalize());
     if entry.integrity.to_hex().1 != sha256 {
         cacache::remove_hash_sync(root, &entry.integrity)?;
         return Ok(None);
@@ -361,16 +361,6 @@ fn open_checked(root: &Path, key: &str) -> Result<Option<Object>, cacache::Error
     // For `prune`; a store on a read-only file system is still good for reading.
     let _ = file.set_modified(SystemTime::now());
     Ok(Some(Object { file, size, sha256, fields }))
-}
-
-/// A digest as it is written in manifests and in Debian's indices.
-pub(crate) fn hex(digest: Sha256) -> String {
-    use std::fmt::Write;
-    digest.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,3 @@
+//! The virtual machine and what it is connected to.
+
+pub mod proxy;

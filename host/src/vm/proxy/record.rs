@@ -1,0 +1,229 @@
+//! What the guest asked for: for the manifest, and to explain a build that failed for want of it.
+
+use crate::event::{Event, Events};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Most bytes of URLs and host names that are kept; a guest can ask as often as it likes.
+const MAX_TEXT: usize = 8 << 20;
+
+/// A response to a request for plain http.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fetch {
+    /// The URL, without credentials.
+    pub url: String,
+    /// Status of the response.
+    pub status: u16,
+    /// Bytes of the body that were passed on.
+    pub size: u64,
+    /// SHA-256 of these bytes in hexadecimal.
+    pub sha256: String,
+    /// Whether they came from the store of this machine.
+    pub from_store: bool,
+    /// Why the body is not whole or not right, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// A tunnel (`CONNECT`). What passed through it is encrypted end to end, so there is no digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tunnel {
+    /// `host:port`.
+    pub host: String,
+    /// Bytes from the guest.
+    pub sent: u64,
+    /// Bytes to the guest.
+    pub received: u64,
+}
+
+/// Everything that a guest asked for. Cheap to clone; all clones are one record.
+#[derive(Debug, Clone, Default)]
+pub struct Record(Arc<Mutex<Entries>>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    fetches: Vec<Fetch>,
+    tunnels: BTreeMap<String, (u64, u64)>,
+    refused: BTreeSet<String>,
+    failed: BTreeMap<String, String>,
+    text: usize,
+    omitted: u64,
+}
+
+impl Entries {
+    /// Whether there is room for `text` more.
+    fn room(&mut self, text: &str) -> bool {
+        let room = self.text + text.len() <= MAX_TEXT;
+        if room {
+            self.text += text.len();
+        } else {
+            self.omitted += 1;
+        }
+        room
+    }
+}
+
+impl Record {
+    /// Responses to requests for plain http, in the order in which they ended.
+    pub fn fetches(&self) -> Vec<Fetch> {
+        self.entries().fetches.clone()
+    }
+
+    /// Tunnels, summed up by host.
+    pub fn tunnels(&self) -> Vec<Tunnel> {
+        let tunnel = |(host, (sent, received)): (&String, &(u64, u64))| Tunnel {
+            host: host.clone(),
+            sent: *sent,
+            received: *received,
+        };
+        self.entries().tunnels.iter().map(tunnel).collect()
+    }
+
+    /// Hosts that were refused, as `network.allow` of the recipe would have to name them.
+    pub fn refused(&self) -> Vec<String> {
+        self.entries().refused.iter().cloned().collect()
+    }
+
+    /// What went wrong upstream, one sentence for each URL or host: no connection, a stall, a broken transfer, wrong
+    /// bytes. A request that succeeded when it was repeated is not among them.
+    pub fn failures(&self) -> Vec<String> {
+        self.entries().failed.values().cloned().collect()
+    }
+
+    /// How many requests are missing from the lists because there were too many.
+    pub fn omitted(&self) -> u64 {
+        self.entries().omitted
+    }
+
+    /// What to do about the refused hosts, if there are any.
+    pub fn advice(&self) -> Option<String> {
+        let refused = self.refused();
+        let hosts = refused.join(", ");
+        (!refused.is_empty()).then(|| {
+            format!("the build asked for {hosts}; if it may, add to the recipe: `network: {{ allow: [{hosts}] }}`")
+        })
+    }
+
+    pub(super) fn fetched(&self, fetch: Fetch, events: &Events) {
+        events.send(Event::Fetched { url: fetch.url.clone(), size: fetch.size, cached: fetch.from_store });
+        let mut entries = self.entries();
+        match &fetch.trouble {
+            Some(trouble) => {
+                let sentence = format!("{}: {trouble}", fetch.url);
+                events.detail(&sentence);
+                if entries.room(&sentence) {
+                    entries.failed.insert(fetch.url.clone(), sentence);
+                }
+            }
+            None => {
+                entries.failed.remove(&fetch.url);
+            }
+        }
+        if entries.room(&fetch.url) {
+            entries.fetches.push(fetch);
+        }
+    }
+
+    /// The guest closed its connection before the response had come to its end; that is its own affair.
+    pub(super) fn broken_off(&self, mut fetch: Fetch, events: &Events) {
+        events.detail(format!("the guest broke off {} after {} bytes", fetch.url, fetch.size));
+        fetch.trouble = Some("broken off by the guest".into());
+        let mut entries = self.entries();
+        if entries.room(&fetch.url) {
+            entries.fetches.push(fetch);
+        }
+    }
+
+    pub(super) fn tunnelled(&self, host: &str, sent: u64, received: u64, events: &Events) {
+        events.send(Event::Fetched { url: host.to_owned(), size: received, cached: false });
+        let mut entries = self.entries();
+        entries.failed.remove(host);
+        if let Some((total_sent, total_received)) = entries.tunnels.get_mut(host) {
+            *total_sent += sent;
+            *total_received += received;
+        } else if entries.room(host) {
+            entries.tunnels.insert(host.to_owned(), (sent, received));
+        }
+    }
+
+    pub(super) fn refuse(&self, entry: &str, events: &Events) {
+        let mut entries = self.entries();
+        if !entries.refused.contains(entry) && entries.room(entry) {
+            entries.refused.insert(entry.to_owned());
+            events.warn(format!("the guest asked for {entry}, which is not in network.allow of the recipe"));
+        }
+    }
+
+    /// `what` (a URL, or `host:port`) could not be reached.
+    pub(super) fn failed(&self, what: &str, why: &str, events: &Events) {
+        let sentence = format!("{what}: {why}");
+        events.detail(&sentence);
+        let mut entries = self.entries();
+        if entries.room(&sentence) {
+            entries.failed.insert(what.to_owned(), sentence);
+        }
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        // Each change is complete before the next begins, so a panic elsewhere leaves the record usable.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fetch(url: &str, trouble: Option<&str>) -> Fetch {
+        Fetch {
+            url: url.into(),
+            status: 200,
+            size: 1,
+            sha256: String::new(),
+            from_store: false,
+            trouble: trouble.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_failure_that_a_repetition_mended_is_forgotten() {
+        let (record, events) = (Record::default(), Events::none());
+        record.fetched(fetch("http://a/x", Some("it stalled")), &events);
+        record.failed("http://a/y", "no connection", &events);
+        assert_eq!(record.failures(), ["http://a/x: it stalled", "http://a/y: no connection"]);
+        record.fetched(fetch("http://a/x", None), &events);
+        assert_eq!(record.failures(), ["http://a/y: no connection"]);
+        assert_eq!(record.fetches().len(), 2);
+    }
+
+    #[test]
+    fn refused_hosts_become_one_line_of_advice_and_one_warning_each() {
+        let (events, mut heard) = Events::channel();
+        let record = Record::default();
+        for host in ["b.org", "a.org", "b.org"] {
+            record.refuse(host, &events);
+        }
+        assert_eq!(
+            record.advice().unwrap(),
+            "the build asked for a.org, b.org; if it may, add to the recipe: `network: { allow: [a.org, b.org] }`"
+        );
+        drop(events);
+        let mut warnings = 0;
+        while heard.try_recv().is_ok() {
+            warnings += 1;
+        }
+        assert_eq!(warnings, 2);
+    }
+
+    #[test]
+    fn a_guest_that_asks_without_end_does_not_fill_the_memory() {
+        let (record, events) = (Record::default(), Events::none());
+        let long = "x".repeat(1 << 20);
+        for number in 0..20 {
+            record.refuse(&format!("{number}{long}"), &events);
+        }
+        assert_eq!(record.refused().len(), 7);
+        assert_eq!(record.omitted(), 13);
+    }
+}

@@ -1,0 +1,175 @@
+//! How the proxy reaches the network: directly, or through the proxy that the host's own variables name.
+//!
+//! `http_proxy`, `https_proxy` and `no_proxy` (or the same in upper case) mean what they mean to curl: the first for
+//! plain http, the second for tunnels, the third for hosts that are reached directly.
+
+use crate::error::{Class, Classify};
+use hyper::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::TokioIo;
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tower_service::Service;
+use url::{Host, Url};
+
+/// A variable that does not name an HTTP proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the environment variable {name} does not name an HTTP proxy: `{value}`")]
+pub struct UpstreamError {
+    name: String,
+    value: String,
+}
+
+impl Classify for UpstreamError {
+    fn class(&self) -> Class {
+        Class::Host
+    }
+
+    fn advice(&self) -> Option<String> {
+        Some(format!("set {} to http://HOST:PORT, or unset it", self.name))
+    }
+}
+
+/// The way out of the host.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    http: Option<Url>,
+    matcher: Arc<Matcher>,
+}
+
+impl Upstream {
+    /// As the environment of this process says.
+    ///
+    /// # Errors
+    /// When a variable is set to something else than an HTTP proxy.
+    pub fn from_env() -> Result<Self, UpstreamError> {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    /// As the variables say that `variable` looks up.
+    ///
+    /// # Errors
+    /// When a variable is set to something else than an HTTP proxy.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, UpstreamError> {
+        // Lower case first, as curl and apt do: CGI sets HTTP_PROXY from what a client sends.
+        let find = |name: &str| {
+            [name.to_owned(), name.to_uppercase()]
+                .into_iter()
+                .find_map(|name| variable(&name).filter(|value| !value.trim().is_empty()).map(|value| (name, value)))
+        };
+        let proxy = |name: &str| find(name).map(|(name, value)| parse_proxy(name, &value)).transpose();
+        let (http, https) = (proxy("http_proxy")?, proxy("https_proxy")?);
+        let mut builder = Matcher::builder();
+        if let Some(url) = &http {
+            builder = builder.http(url.to_string());
+        }
+        if let Some(url) = &https {
+            builder = builder.https(url.to_string());
+        }
+        if let Some((_, hosts)) = find("no_proxy") {
+            builder = builder.no(hosts);
+        }
+        Ok(Self { http, matcher: Arc::new(builder.build()) })
+    }
+
+    /// The client for plain http. It follows no redirects: the guest does, and each hop is checked.
+    pub(super) fn client(&self, connect_timeout: Duration) -> reqwest::Result<reqwest::Client> {
+        let this = self.clone();
+        reqwest::Client::builder()
+            .connect_timeout(connect_timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .proxy(reqwest::Proxy::custom(move |url| {
+                let uri: Uri = url.as_str().parse().ok()?;
+                this.matcher.intercept(&uri).and(this.http.clone())
+            }))
+            .build()
+    }
+
+    /// ` (through the proxy HOST:PORT)` for messages about `url`, or nothing.
+    pub(super) fn describe(&self, url: &Url) -> String {
+        let proxy = url.as_str().parse().ok().and_then(|uri: Uri| self.matcher.intercept(&uri));
+        let authority = proxy.and_then(|proxy| proxy.uri().authority().map(ToString::to_string));
+        authority.map(|authority| format!(" (through the proxy {authority})")).unwrap_or_default()
+    }
+
+    /// A connection for a tunnel to `host` and `port`.
+    pub(super) async fn dial(
+        &self,
+        host: &Host<String>,
+        port: u16,
+        connect_timeout: Duration,
+    ) -> Result<TokioIo<TcpStream>, Box<dyn StdError + Send + Sync>> {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_connect_timeout(Some(connect_timeout));
+        let target: Uri = format!("https://{host}:{port}/").parse()?;
+        match self.matcher.intercept(&target) {
+            Some(proxy) => {
+                let mut tunnel = Tunnel::new(proxy.uri().clone(), connector);
+                if let Some(credentials) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(credentials.clone());
+                }
+                Ok(tunnel.call(target).await?)
+            }
+            None => Ok(connector.call(target).await?),
+        }
+    }
+}
+
+/// `http://host:port`, or `host:port` alone, as people write it.
+fn parse_proxy(name: String, value: &str) -> Result<Url, UpstreamError> {
+    let value = value.trim();
+    let whole = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
+    match Url::parse(&whole) {
+        Ok(url) if url.scheme() == "http" && url.has_host() => Ok(url),
+        // The value may hold a password; what follows the last `@` does not.
+        _ => {
+            let value = value.rsplit('@').next().unwrap_or_default().to_owned();
+            Err(UpstreamError { name, value })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(variables: &[(&str, &str)]) -> Result<Upstream, UpstreamError> {
+        Upstream::from_variables(|name| {
+            variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn proxy_for(upstream: &Upstream, uri: &str) -> Option<String> {
+        upstream.matcher.intercept(&uri.parse().unwrap()).map(|proxy| proxy.uri().to_string())
+    }
+
+    #[test]
+    fn the_variables_mean_what_they_mean_to_curl() {
+        let upstream = upstream(&[
+            ("http_proxy", "http://lower:3128"),
+            ("HTTP_PROXY", "http://upper:3128"),
+            ("https_proxy", ""),
+            ("HTTPS_PROXY", "upper:3129"),
+            ("no_proxy", "direct.example.org,10.0.0.0/8"),
+        ])
+        .unwrap();
+        assert_eq!(proxy_for(&upstream, "http://example.org/").unwrap(), "http://lower:3128/");
+        assert_eq!(proxy_for(&upstream, "https://example.org/").unwrap(), "http://upper:3129/");
+        assert_eq!(proxy_for(&upstream, "https://direct.example.org/"), None);
+        assert_eq!(proxy_for(&upstream, "http://10.1.2.3/"), None);
+    }
+
+    #[test]
+    fn a_proxy_of_another_kind_is_an_error_that_keeps_the_password() {
+        let error = upstream(&[("https_proxy", "socks5h://user:secret@proxy:1080")]).unwrap_err();
+        assert_eq!(error.to_string(), "the environment variable https_proxy does not name an HTTP proxy: `proxy:1080`");
+        assert_eq!(error.class(), Class::Host);
+    }
+}
