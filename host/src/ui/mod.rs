@@ -5,6 +5,7 @@ mod bars;
 mod json;
 mod plain;
 mod report;
+pub mod terminal;
 mod text;
 mod track;
 

@@ -1,0 +1,78 @@
+//! The user's terminal, when a shell in a VM takes it over.
+
+use nix::sys::termios::{self, SetArg, Termios};
+use particle_vm_protocol::message::TerminalSize;
+use std::io::{self, IsTerminal, Read, Write};
+use tokio::sync::mpsc;
+
+/// Most bytes of one message.
+const PIECE: usize = 4096;
+
+/// The terminal in raw mode: every key goes to the guest, also Ctrl-C. Dropping it restores what was before.
+#[derive(Debug)]
+pub struct Raw(Termios);
+
+impl Raw {
+    /// Set the terminal on standard input to raw mode.
+    ///
+    /// # Errors
+    /// When standard input is no terminal.
+    pub fn enter() -> io::Result<Self> {
+        let stdin = io::stdin();
+        let before = termios::tcgetattr(&stdin)?;
+        let mut raw = before.clone();
+        termios::cfmakeraw(&mut raw);
+        termios::tcsetattr(&stdin, SetArg::TCSADRAIN, &raw)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // There is nobody left to tell.
+        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.0);
+    }
+}
+
+/// Whether a person sits at standard input and standard output.
+pub fn is_interactive() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+/// The size of the terminal.
+pub fn size() -> TerminalSize {
+    let (rows, columns) = console::Term::stdout().size();
+    TerminalSize { rows, columns }
+}
+
+/// What comes on standard input, piece by piece; the channel closes at its end.
+///
+/// A thread of its own reads, because a read of a terminal or a pipe cannot be ended: this one dies with the process,
+/// where the runtime would wait for a blocking task. It reads a piece ahead at most.
+pub fn input() -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut stdin = io::stdin();
+        let mut piece = [0; PIECE];
+        loop {
+            match stdin.read(&mut piece) {
+                Ok(0) => return,
+                Ok(length) if sender.blocking_send(piece[..length].to_vec()).is_err() => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    });
+    receiver
+}
+
+/// Write `bytes` to standard output at once.
+///
+/// # Errors
+/// When it takes no more.
+pub fn output(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
