@@ -8,6 +8,8 @@ pub mod dirs;
 pub mod error;
 pub mod event;
 pub mod output;
+pub mod plan;
+pub mod recipe;
 pub mod store;
 pub mod ui;
 pub mod vm;

@@ -26,7 +26,7 @@ impl Disk {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "u32", into = "u32")]
-#[cfg_attr(feature = "schema", schemars(with = "u32"))]
+#[cfg_attr(feature = "schema", schemars(with = "u32", extend("enum" = [512, 4096])))]
 pub enum SectorSize {
     /// 512 bytes.
     #[default]

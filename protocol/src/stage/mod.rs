@@ -15,49 +15,36 @@ pub use system::{Hostname, Locale, Systemd, Timezone, User, Users};
 
 use serde::{Deserialize, Serialize};
 
-/// One step of a build. The names in recipes are in kebab case; osbuild's names are accepted as aliases.
+/// One step of a build. The names are in kebab case. (The host turns the aliases that recipes may use into them.)
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", content = "options", rename_all = "kebab-case")]
 pub enum Stage {
     /// Make a Debian tree with mmdebstrap.
-    #[serde(alias = "org.osbuild.debian.debootstrap", alias = "org.osbuild.debootstrap")]
     Debootstrap(Debootstrap),
     /// Write the apt sources of the image.
-    #[serde(alias = "org.osbuild.debian.sources", alias = "org.osbuild.apt.sources")]
     Sources(Sources),
     /// Install packages.
-    #[serde(alias = "org.osbuild.debian.apt", alias = "org.osbuild.apt")]
     Apt(Apt),
     /// Install a kernel and set its command line.
-    #[serde(alias = "org.osbuild.debian.kernel", alias = "org.osbuild.kernel")]
     Kernel(Kernel),
     /// Generate locales and set the default one.
-    #[serde(alias = "org.osbuild.locale")]
     Locale(Locale),
     /// Set the time zone.
-    #[serde(alias = "org.osbuild.timezone")]
     Timezone(Timezone),
     /// Set the host name.
-    #[serde(alias = "org.osbuild.hostname")]
     Hostname(Hostname),
     /// Create or change users.
-    #[serde(alias = "org.osbuild.users")]
     Users(Users),
     /// Write files whose content stands in the recipe.
-    #[serde(alias = "org.osbuild.files")]
     Files(Files),
     /// Copy files or folders from the recipe's folder.
-    #[serde(alias = "org.osbuild.copy")]
     Copy(Copy),
     /// Run a script in the tree.
-    #[serde(alias = "org.osbuild.script", alias = "org.osbuild.run")]
     Run(Run),
     /// Enable, disable and mask units, and set the default target.
-    #[serde(alias = "org.osbuild.systemd")]
     Systemd(Systemd),
     /// Install a bootloader.
-    #[serde(alias = "org.osbuild.bootloader", alias = "org.osbuild.grub2", alias = "org.osbuild.debian.grub")]
     Bootloader(Bootloader),
 }
 
@@ -87,8 +74,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_alias_means_the_same_stage() {
-        let json = r#"{"type": "org.osbuild.timezone", "options": {"zone": "Europe/Berlin"}}"#;
+    fn a_stage_is_named_by_its_type() {
+        let json = r#"{"type": "timezone", "options": {"zone": "Europe/Berlin"}}"#;
         let stage: Stage = serde_json::from_str(json).unwrap();
         assert_eq!(stage.name(), "timezone");
         assert_eq!(serde_json::to_value(&stage).unwrap()["type"], "timezone");

@@ -1,0 +1,64 @@
+//! What a build takes of the host.
+
+use super::*;
+use particle_vm_protocol::stage::Variant;
+
+/// What a build takes of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Needs {
+    /// Memory of the VM in MiB.
+    pub memory_mib: u64,
+    /// Processors of the VM.
+    pub cpus: u32,
+    /// Size of the scratch disk in bytes. It is sparse: what is written to it is about twice `content_bytes`.
+    pub scratch_bytes: u64,
+    /// Size of the target disk in bytes. It is sparse: what is written to it is about `content_bytes`.
+    pub target_bytes: u64,
+    /// About how many bytes the files in the image will occupy, estimated from the stages.
+    pub content_bytes: u64,
+}
+
+/// Memory when nobody says: the largest consumer is the compression of an initramfs; what is left caches the tree.
+const MEMORY_MIB: u64 = 2048;
+
+/// Most processors when nobody says: package installation is one thread, and few tools use more.
+const MAX_CPUS: u32 = 4;
+
+/// What `recipe` takes.
+pub fn needs(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Needs {
+    let resources = &recipe.resources;
+    let target_bytes = recipe.disk.size.0;
+    // The tree cannot outgrow the disk; beside it lie the packages and what scripts leave for a while.
+    let scratch = resources.scratch.map_or((target_bytes + 2 * GIB).max(4 * GIB), |size| size.0);
+    Needs {
+        memory_mib: overrides.memory_mib.or(resources.memory.map(|size| size.0 / MIB)).unwrap_or(MEMORY_MIB),
+        cpus: overrides.cpus.or(resources.cpus).unwrap_or(facts.cpus.min(MAX_CPUS)).max(1),
+        scratch_bytes: overrides.scratch_bytes.unwrap_or(scratch).next_multiple_of(MIB),
+        target_bytes,
+        content_bytes: content(recipe).min(target_bytes),
+    }
+}
+
+/// Rather too much than too little: installed sizes on trixie, amd64, rounded up.
+fn content(recipe: &Recipe) -> u64 {
+    let package = 25 * MIB;
+    let stages = recipe.stages.iter().map(|stage| match &stage.stage {
+        Stage::Debootstrap(options) => {
+            let base = match options.variant {
+                Variant::Extract | Variant::Custom => 0,
+                Variant::Essential => 200 * MIB,
+                Variant::Minbase | Variant::Apt => 300 * MIB,
+                Variant::Important => 450 * MIB,
+                Variant::Standard => 700 * MIB,
+            };
+            base + package * options.include.len() as u64
+        }
+        Stage::Apt(options) => package * options.packages.len() as u64 * if options.recommends { 3 } else { 1 },
+        Stage::Kernel(options) if options.package.contains("cloud") => 250 * MIB,
+        Stage::Kernel(_) => 800 * MIB,
+        Stage::Locale(_) => 50 * MIB,
+        Stage::Bootloader(_) => 100 * MIB,
+        _ => MIB,
+    });
+    stages.sum()
+}

@@ -1,0 +1,41 @@
+//! The hosts that a build may reach.
+
+use super::*;
+use reqwest::Url;
+
+/// The hosts of the mirrors in `stages`, and what the recipe allows beside them.
+///
+/// # Errors
+/// When a mirror's URL names no host; the checks of the recipe and of the host's mirror come before.
+pub fn allow_list(recipe: &Recipe, stages: &[PlannedStage]) -> Result<Vec<String>, PlanError> {
+    let mut allow = Vec::new();
+    for (index, planned) in stages.iter().enumerate() {
+        let urls = match &planned.stage {
+            Stage::Debootstrap(options) => options.mirror.iter().collect(),
+            Stage::Sources(options) => options.sources.iter().flat_map(|source| &source.uris).collect(),
+            _ => Vec::new(),
+        };
+        for url in urls {
+            let host = host(url).ok_or_else(|| {
+                let finding =
+                    recipe.finding(&Path::root().key("stages").index(index), format!("`{url}` names no host"));
+                Findings::from(finding.help("a mirror is a URL that begins with `http://` or `https://`"))
+            })?;
+            allow.push(host);
+        }
+    }
+    allow.extend(recipe.network.allow.iter().cloned());
+    allow.sort_unstable();
+    allow.dedup();
+    Ok(allow)
+}
+
+/// `host`, or `host:port` for another port than 80 and 443.
+fn host(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    let host = url.host_str()?.to_owned();
+    Some(match url.port().filter(|port| ![80, 443].contains(port)) {
+        Some(port) => format!("{host}:{port}"),
+        None => host,
+    })
+}

@@ -1,0 +1,199 @@
+//! What is wrong with a recipe, and where.
+
+use crate::error::{Class, Classify};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// The text of a recipe and the name that findings call it by.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    name: Arc<str>,
+    text: Arc<str>,
+}
+
+impl Source {
+    /// `text`, which was read from `name`.
+    pub fn new(name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), text: text.into() }
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Line and column of a byte, both from 1, the column in characters.
+    pub fn position(&self, byte: usize) -> (usize, usize) {
+        let before = self.text.get(..byte).unwrap_or(&self.text);
+        let line = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line..].chars().count() + 1)
+    }
+}
+
+/// One thing that is wrong with a recipe.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// What is wrong, in one sentence without a full stop.
+    pub message: Cow<'static, str>,
+    /// The recipe's file.
+    pub file: String,
+    /// Its line, from 1; 0 when the finding is about the file as a whole.
+    pub line: usize,
+    /// Its column in characters, from 1.
+    pub column: usize,
+    /// What to do about it.
+    pub help: Option<String>,
+    #[serde(skip)]
+    span: Option<Range<usize>>,
+    #[serde(skip)]
+    source: Source,
+}
+
+impl Finding {
+    /// A finding about the bytes `span` of `source`.
+    pub fn new(source: &Source, span: Range<usize>, message: impl Into<Cow<'static, str>>) -> Self {
+        let (line, column) = source.position(span.start);
+        let (file, source) = (source.name.to_string(), source.clone());
+        Self { message: message.into(), file, line, column, help: None, span: Some(span), source }
+    }
+
+    /// A finding about a file as a whole.
+    pub fn of_file(name: impl Into<String>, message: impl Into<Cow<'static, str>>) -> Self {
+        let file = name.into();
+        Self { message: message.into(), file, line: 0, column: 0, help: None, span: None, source: Source::default() }
+    }
+
+    /// The same with advice.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    fn place(&self) -> (usize, usize) {
+        (self.line, self.column)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.span {
+            Some(_) => write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message),
+            None => write!(f, "{}: {}", self.file, self.message),
+        }
+    }
+}
+
+impl std::error::Error for Finding {}
+
+/// Everything that is wrong with a recipe, in the order of its lines. Never empty.
+#[derive(Debug, Clone, Error, Serialize)]
+#[error("{}", self.summary())]
+#[serde(transparent)]
+pub struct Findings(Vec<Finding>);
+
+impl Findings {
+    /// The findings, when there are any.
+    pub(super) fn new(mut findings: Vec<Finding>) -> Option<Self> {
+        findings.sort_by(|a, b| a.place().cmp(&b.place()).then_with(|| a.message.cmp(&b.message)));
+        findings.dedup_by(|a, b| a.place() == b.place() && a.message == b.message);
+        (!findings.is_empty()).then_some(Self(findings))
+    }
+
+    /// The findings.
+    pub fn iter(&self) -> std::slice::Iter<'_, Finding> {
+        self.0.iter()
+    }
+
+    /// The report for people: each finding with its source line. `fancy` for a terminal that knows colours and Unicode.
+    pub fn render(&self, fancy: bool) -> String {
+        let theme = if fancy { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
+        let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(0).with_links(false).with_width(100);
+        let mut report = String::new();
+        for finding in &self.0 {
+            if !report.is_empty() {
+                report.push('\n');
+            }
+            // Writing to a string does not fail; a span outside of the text would, and then the line below remains.
+            let length = report.len();
+            if handler
+                .render_report(&mut report, &Shown(finding, NamedSource::new(&finding.file, finding.source.clone())))
+                .is_err()
+            {
+                report.truncate(length);
+                report.push_str(&format!("{finding}\n"));
+            }
+        }
+        report
+    }
+
+    fn summary(&self) -> String {
+        let file = self.0.first().map_or("the recipe", |finding| finding.file.as_str());
+        match self.0.len() {
+            1 => format!("{file} has a problem"),
+            count => format!("{file} has {count} problems"),
+        }
+    }
+}
+
+impl From<Finding> for Findings {
+    fn from(finding: Finding) -> Self {
+        Self(vec![finding])
+    }
+}
+
+impl Classify for Findings {
+    fn class(&self) -> Class {
+        Class::Usage
+    }
+
+    fn details(&self) -> Option<String> {
+        Some(self.render(false).trim_end().to_owned())
+    }
+}
+
+impl SourceCode for Source {
+    fn read_span<'a>(
+        &'a self,
+        span: &miette::SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
+        self.text().read_span(span, before, after)
+    }
+}
+
+/// A finding as miette takes it.
+#[derive(Debug)]
+struct Shown<'a>(&'a Finding, NamedSource<Source>);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.span {
+            Some(_) => f.write_str(&self.0.message),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Shown<'_> {}
+
+impl miette::Diagnostic for Shown<'_> {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.0.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.0.span.as_ref().map(|_| &self.1 as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let span = self.0.span.clone()?;
+        Some(Box::new(std::iter::once(LabeledSpan::new_primary_with_span(None, span))))
+    }
+}

@@ -1,0 +1,107 @@
+//! Recipes: from YAML to a [`Recipe`] that has been checked, or to everything that is wrong with it.
+
+mod alias;
+mod check;
+mod document;
+mod finding;
+mod layout;
+mod path;
+mod schema;
+mod sections;
+mod shape;
+mod size;
+mod types;
+
+pub use finding::{Finding, Findings, Source};
+pub use layout::{EDGE, firmwares, layout};
+pub use path::{Path, Step};
+pub use schema::schema;
+pub use size::{GIB, MIB, Size, Timeout};
+pub use types::{Architecture, Disk, Network, Output, Partition, Recipe, RecipeStage, Resources, Test};
+
+use document::MAX_BYTES;
+use particle_vm_protocol::Stage;
+use particle_vm_protocol::stage::Bootloader;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path as FilePath;
+
+/// Read the recipe at `path` and check all that can be checked without building it. `variables` are values for
+/// `${NAME}` from the command line.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(path: &FilePath, variables: &BTreeMap<String, String>) -> Result<Recipe, Findings> {
+    let name = path.display().to_string();
+    let text = read_file(path).map_err(|message| Finding::of_file(name.clone(), message))?;
+    let text = String::from_utf8(text).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count();
+        Finding::of_file(name.clone(), format!("line {line} is not UTF-8, so this is not YAML"))
+    })?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(FilePath::new("."));
+    parse(Source::new(name, text), folder, variables)
+}
+
+/// The same for text that has been read already; the files that it names are looked for in `folder`.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(source: Source, folder: &FilePath, variables: &BTreeMap<String, String>) -> Result<Recipe, Findings> {
+    let _ = variables;
+    let (root, mut findings) = document::read(&source)?;
+    findings.extend(shape::check(&source, &root));
+    let (sections, misfits) = sections::read(&source, &root);
+    findings.extend(check::check(&source, &root, folder, &sections));
+    if findings.is_empty() {
+        // Only a defect of the schema lets one through to here.
+        findings.extend(misfits);
+    }
+    let mut recipe = match (sections.recipe, Findings::new(findings)) {
+        (Some(recipe), None) => recipe,
+        (_, Some(findings)) => return Err(findings),
+        (None, None) => return Err(Finding::new(&source, 0..0, "this is not a recipe").into()),
+    };
+    recipe.origin = types::Origin { source, root: Some(root), folder: folder.to_owned() };
+    Ok(recipe)
+}
+
+impl Recipe {
+    /// The folder whose files the recipe can use, and which the guest sees.
+    pub fn folder(&self) -> &FilePath {
+        &self.origin.folder
+    }
+
+    /// A finding about the value at `path`, made after the recipe was read.
+    pub fn finding(&self, path: &Path, message: impl Into<std::borrow::Cow<'static, str>>) -> Finding {
+        Finding::new(&self.origin.source, self.origin.root.as_ref().map_or(0..0, |root| root.locate(path)), message)
+    }
+
+    /// Line and column of the value at `path`, both from 1; where there is none, of the nearest value around it.
+    pub fn locate(&self, path: &Path) -> (usize, usize) {
+        let span = self.origin.root.as_ref().map_or(0..0, |root| root.locate(path));
+        self.origin.source.position(span.start)
+    }
+
+    /// The bootloader, if the image gets one.
+    pub fn bootloader(&self) -> Option<&Bootloader> {
+        self.stages
+            .iter()
+            .find_map(|stage| if let Stage::Bootloader(options) = &stage.stage { Some(options) } else { None })
+    }
+}
+
+fn read_file(path: &FilePath) -> Result<Vec<u8>, String> {
+    let cannot = |error: io::Error| format!("cannot read the recipe: {error}");
+    // Looked at before it is opened: opening a pipe would wait for its other end.
+    let data = std::fs::metadata(path).map_err(cannot)?;
+    if !data.is_file() {
+        return Err("the recipe is not a file".into());
+    }
+    let mut text = Vec::new();
+    File::open(path).map_err(cannot)?.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(cannot)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(format!("the recipe has {} bytes, and recipes end at {}", data.len(), Size(MAX_BYTES)));
+    }
+    Ok(text)
+}

@@ -1,0 +1,200 @@
+//! The recipe as its author writes it.
+
+use super::document::Node;
+use super::finding::Source;
+use super::size::{Size, Timeout};
+use crate::output::Format;
+use particle_vm_protocol::{Filesystem, PartitionKind, SectorSize, Stage};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A recipe: what a bootable Debian image is made of.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name of the image and of its files: small letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// What the image is for, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Debian's name of the architecture.
+    #[serde(default)]
+    pub architecture: Architecture,
+    /// Variables with their default values, for `${NAME}` in the values of the recipe. `--set NAME=VALUE` gives them
+    /// another value.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// What the build may reach.
+    #[serde(default)]
+    pub network: Network,
+    /// What is done, in this order. The first stage is `debootstrap`.
+    pub stages: Vec<RecipeStage>,
+    /// The disk that is made.
+    pub disk: Disk,
+    /// The files that are written.
+    #[serde(default)]
+    pub output: Output,
+    /// Checks that `particle-vm test` and `build --test` run in the booted image.
+    #[serde(default)]
+    pub tests: Vec<Test>,
+    /// What the build takes of the machine. All of it is chosen by particle-vm when it is left out.
+    #[serde(default)]
+    pub resources: Resources,
+
+    /// Where it was read from.
+    #[serde(skip)]
+    pub(super) origin: Origin,
+}
+
+/// Where a recipe was read from.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origin {
+    pub(super) source: Source,
+    pub(super) root: Option<Arc<Node>>,
+    pub(super) folder: PathBuf,
+}
+
+/// Architectures, by Debian's names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Architecture {
+    /// 64-bit PC.
+    #[default]
+    Amd64,
+}
+
+impl Architecture {
+    /// Debian's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+        }
+    }
+}
+
+/// What the build may reach. The VM has no network card; HTTP and HTTPS go through a proxy of the host.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Hosts beside those of the mirrors that the stages name: `packages.example.org`, `*.example.org`, each with
+    /// `:port` for another port than 80 and 443.
+    #[serde(default)]
+    pub allow: Vec<String>,
+}
+
+/// One stage.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct RecipeStage {
+    /// What to do.
+    #[serde(flatten)]
+    pub stage: Stage,
+    /// What progress and errors call it; without it, its type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Time after which it is ended. Without it a time that depends on the type, longer where there is no KVM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Timeout>,
+}
+
+/// The disk. Without `partitions` it gets what its bootloader needs and a root file system that takes the rest.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Size of the disk, a multiple of 1 MiB.
+    pub size: Size,
+    /// File system of the root partition.
+    #[serde(default)]
+    pub filesystem: Filesystem,
+    /// Size of a logical sector, 512 or 4096 bytes.
+    #[serde(default)]
+    pub sector_size: SectorSize,
+    /// The partitions, in the order of the table, instead of the default ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<Vec<Partition>>,
+}
+
+/// One partition. It has either a `size` or `grow: true`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Partition {
+    /// What it is for; decides its type in the partition table.
+    pub kind: PartitionKind,
+    /// Size, a multiple of 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
+    /// Take what the other partitions leave. One partition can.
+    #[serde(default)]
+    pub grow: bool,
+    /// Where it is mounted. Most kinds have a place of their own: `/` for `root`, `/boot/efi` for `esp`, `/home` for
+    /// `home`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mountpoint: Option<String>,
+    /// File system; without it, that of the disk, FAT32 for `esp`, ext4 for `boot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filesystem: Option<Filesystem>,
+    /// Label of the partition and of its file system; without it, the kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// GUID of the partition; without it, one that follows from the recipe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// Mount options, fstab(5).
+    #[serde(default)]
+    pub options: Vec<String>,
+}
+
+/// The files that are written.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Formats of the image; all are made from one build.
+    #[serde(default = "raw")]
+    pub formats: Vec<Format>,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self { formats: raw() }
+    }
+}
+
+fn raw() -> Vec<Format> {
+    vec![Format::Raw]
+}
+
+/// A check in the booted image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Test {
+    /// What it proves, in a few words.
+    pub name: String,
+    /// Shell command that root runs in the booted image. It passes when it exits with 0.
+    pub run: String,
+    /// Text that its output must contain too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<String>,
+    /// Shell command whose output is printed when the test fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diag: Option<String>,
+    /// Time after which it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Timeout>,
+}
+
+/// What the build takes of the machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Memory of the VM, a multiple of 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
+    /// Size of the scratch disk, where the tree is built. The disk is sparse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<Size>,
+    /// Processors of the VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+}
