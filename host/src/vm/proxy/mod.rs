@@ -15,6 +15,8 @@ mod answer;
 mod fetch;
 mod policy;
 mod record;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod tunnel;
 mod upstream;
@@ -35,6 +37,7 @@ use particle_vm_protocol::MAX_NETWORK_STREAMS;
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
@@ -139,6 +142,7 @@ impl Proxy {
                     Some(Ok(stream)) => {
                         connections.spawn(self.clone().connection(stream));
                     }
+                    Some(Err(yamux::ConnectionError::Io(error))) if is_gone(&error) => return Ok(()),
                     Some(Err(error)) => return Err(ProxyError::Link(error)),
                     None => return Ok(()),
                 },
@@ -280,4 +284,10 @@ impl Proxy {
         // Each change is one insertion or removal, so a panic elsewhere leaves the set usable.
         self.0.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the other end has closed the port, which yamux notices when it writes, too.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }

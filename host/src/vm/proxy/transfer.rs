@@ -101,6 +101,10 @@ impl Transfer {
                         self.state = State::Ended(error);
                         return Some(Ok(chunk));
                     }
+                    if error.is_some() {
+                        // The server hangs up at once when it gets the error; let it send first what it has.
+                        tokio::task::yield_now().await;
+                    }
                     return error.map(Err);
                 }
                 State::Running => self.state = State::Running,
