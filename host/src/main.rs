@@ -6,7 +6,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let Cli { global, verb } = Cli::parse();
-    process::run(&global, async |_ui| match verb {
+    process::run(&global, async |ui| match verb {
+        Verb::Check(verb) => verb.run(&ui),
+        Verb::Schema(verb) => verb.run(),
+        Verb::Init(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
     })

@@ -1,8 +1,12 @@
 //! The command line: one file for each verb, with its options, its help and what it calls.
 
+pub mod check;
 pub mod completions;
+pub mod init;
 pub mod man;
+mod options;
 pub mod process;
+pub mod schema;
 mod stdout;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -65,6 +69,12 @@ pub enum Progress {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Check recipes without building them
+    Check(check::Check),
+    /// Print the JSON Schema of recipes
+    Schema(schema::Schema),
+    /// Write a recipe to start from
+    Init(init::Init),
     /// Print the completions for a shell
     Completions(completions::Completions),
     /// Print or write the man pages

@@ -15,6 +15,16 @@ impl Classify for StdoutError {
     }
 }
 
+/// Write `value` as JSON for people and programs to standard output.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), StdoutError> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(io::Error::from)?;
+    text.push(b'\n');
+    print(text)
+}
+
 /// Write `text` to standard output. A reader that has gone away (`| head`) has seen what it wanted: no error.
 ///
 /// # Errors

@@ -120,6 +120,10 @@ impl Listener for Bars {
         self.steps.drain().map(|(_, bar)| bar).chain(self.stage.take()).for_each(|bar| bar.finish_and_clear());
     }
 
+    fn report(&mut self, report: &Report) {
+        self.all.suspend(|| report.print());
+    }
+
     fn end(&mut self, report: Option<&Report>, _code: u8) {
         self.settle();
         if let Some(report) = report {

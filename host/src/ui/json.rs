@@ -19,6 +19,10 @@ impl Listener for Json {
         print(event);
     }
 
+    fn report(&mut self, report: &Report) {
+        print(&End::Error(report));
+    }
+
     fn end(&mut self, report: Option<&Report>, code: u8) {
         print(&match report {
             Some(report) => End::Error(report),

@@ -12,7 +12,7 @@ mod track;
 pub use report::Report;
 
 use crate::cli::Progress;
-use crate::error::{Class, Result};
+use crate::error::{Class, Error, Result};
 use crate::event::{Event, Events};
 use std::io::IsTerminal;
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +28,9 @@ trait Listener {
     /// Nothing under way may be drawn from here on, for instance because a shell takes the terminal.
     fn settle(&mut self) {}
 
+    /// An error that does not end the verb.
+    fn report(&mut self, report: &Report);
+
     /// The verb has ended, with this report when it failed.
     fn end(&mut self, report: Option<&Report>, code: u8);
 }
@@ -36,6 +39,8 @@ trait Listener {
 enum Control {
     /// Answer when all events so far have been told and nothing is drawn any more.
     Settle(oneshot::Sender<()>),
+    /// Tell an error that does not end the verb.
+    Report(Box<Report>),
     /// Tell the rest and the end.
     End { result: Result<u8>, reply: oneshot::Sender<u8> },
 }
@@ -74,6 +79,12 @@ impl Ui {
             // An error means that the listener has gone; then nothing is drawn either.
             let _ = settled.await;
         }
+    }
+
+    /// Tell an error that does not end the verb.
+    pub fn report(&self, error: &Error) {
+        // Without a listener there is nobody to tell.
+        let _ = self.control.send(Control::Report(Box::new(Report::of(error, None))));
     }
 
     /// Tell the rest of the events and how the verb ended; gives the exit code.
@@ -119,6 +130,7 @@ async fn listen(
                     listener.settle();
                     let _ = reply.send(());
                 }
+                Some(Control::Report(report)) => listener.report(&report),
                 Some(Control::End { result, reply }) => {
                     let report = result.as_ref().err().map(|error| Report::of(error, stages.current()));
                     let code = result.unwrap_or_else(|error| error.get().class().exit_code());

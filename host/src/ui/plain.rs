@@ -72,6 +72,10 @@ impl Listener for Plain {
         }
     }
 
+    fn report(&mut self, report: &Report) {
+        report.print();
+    }
+
     fn end(&mut self, report: Option<&Report>, _code: u8) {
         if let Some(report) = report {
             report.print();

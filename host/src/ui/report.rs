@@ -2,6 +2,8 @@
 
 use super::text;
 use crate::error::{Class, Error};
+use crate::plan::PlanError;
+use crate::recipe::Findings;
 use console::style;
 use serde::Serialize;
 use std::fmt::Write;
@@ -19,8 +21,11 @@ pub struct Report {
     pub message: String,
     /// Why, outermost cause first.
     pub causes: Vec<String>,
-    /// The last lines of output, a tool's standard error, the findings in a recipe.
+    /// The last lines of output, a tool's standard error.
     pub details: Option<String>,
+    /// What is wrong with the recipe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Findings>,
     /// What to do about it.
     pub advice: Option<String>,
 }
@@ -31,13 +36,15 @@ impl Report {
         let mut chain = error.chain();
         let message = chain.next().unwrap_or_default();
         let class = error.get().class();
+        let findings = findings(error).cloned();
         Self {
             class: class.name(),
             exit_code: class.exit_code(),
             stage: stage.filter(|_| class != Class::Interrupted).map(str::to_owned),
             message,
             causes: chain.collect(),
-            details: error.get().details(),
+            details: error.get().details().filter(|_| findings.is_none()),
+            findings,
             advice: error.get().advice(),
         }
     }
@@ -73,6 +80,9 @@ impl Report {
         for cause in &self.causes {
             writeln!(out, "  because: {}", cause.replace('\n', "\n           "))?;
         }
+        if let Some(findings) = &self.findings {
+            writeln!(out, "\n{}", findings.render(console::colors_enabled_stderr()).trim_end())?;
+        }
         if let Some(details) = self.details.as_deref().map(str::trim_end).filter(|details| !details.is_empty()) {
             let bar = style("|").for_stderr().dim();
             writeln!(out)?;
@@ -84,6 +94,16 @@ impl Report {
             writeln!(out, "\n{} {advice}", style("what to do:").for_stderr().bold())?;
         }
         Ok(())
+    }
+}
+
+/// The findings that an error consists of.
+fn findings(error: &Error) -> Option<&Findings> {
+    let error: &(dyn std::error::Error + 'static) = error.get();
+    match error.downcast_ref::<PlanError>() {
+        Some(PlanError::Recipe(findings)) => Some(findings),
+        Some(_) => None,
+        None => error.downcast_ref::<Findings>(),
     }
 }
 
