@@ -34,7 +34,9 @@ impl Check {
         let mut code = 0;
         for path in self.recipes {
             match recipe::load(&path, &variables) {
-                Ok(recipe) => stdout::print(format!("{}: {} stages, no problem\n", path.display(), recipe.stages.len()))?,
+                Ok(recipe) => {
+                    stdout::print(format!("{}: {} stages, no problem\n", path.display(), recipe.stages.len()))?
+                }
                 Err(findings) => {
                     code = findings.class().exit_code();
                     ui.report(&findings.into());

@@ -113,7 +113,7 @@ impl Findings {
     /// The report for people: each finding with its source line. `fancy` for a terminal that knows colours and Unicode.
     pub fn render(&self, fancy: bool) -> String {
         let theme = if fancy { GraphicalTheme::unicode() } else { GraphicalTheme::none() };
-        let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(0).with_links(false).with_width(100);
+        let handler = GraphicalReportHandler::new_themed(theme).with_context_lines(1).with_links(false).with_width(100);
         let mut report = String::new();
         for finding in &self.0 {
             if !report.is_empty() {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::fmt::Write;
 
 /// An error as it is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// Class of the failure.
     pub class: &'static str,
