@@ -114,18 +114,13 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// What the recipe names.
-    pub fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
-        Self { rules: rules.into_iter().collect() }
-    }
-
-    /// Allow the host and the port of `url`, which is a mirror that is in use. A URL without a host (`file:`) adds
-    /// nothing.
-    pub fn allow_url(&mut self, url: &Url) {
-        if let (Some(host), Some(port)) = (url.host().map(|host| normal(host.to_owned())), url.port_or_known_default())
-        {
-            self.rules.push(Rule { pattern: Pattern::Host(host), port: Some(port) });
-        }
+    /// The list that a plan has: the recipe's entries and the mirrors in use.
+    ///
+    /// # Errors
+    /// When one of them is no rule.
+    pub fn new(entries: &[impl AsRef<str>]) -> Result<Self, RuleError> {
+        let rules = entries.iter().map(|entry| entry.as_ref().parse()).collect::<Result<_, _>>()?;
+        Ok(Self { rules })
     }
 
     /// Whether a connection to `host` and `port` may be made. `host` is as [`parse_host`] gives it.
@@ -161,12 +156,8 @@ fn authority(url: &Url) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn policy(rules: &[&str]) -> Policy {
-        Policy::new(rules.iter().map(|rule| rule.parse().unwrap()))
-    }
-
     fn allows(rules: &[&str], host: &str, port: u16) -> bool {
-        policy(rules).allows(&parse_host(host).unwrap(), port)
+        Policy::new(rules).unwrap().allows(&parse_host(host).unwrap(), port)
     }
 
     #[test]
@@ -204,17 +195,6 @@ mod tests {
         assert!(allows(&["[::1]:8080"], "[0:0::1]", 8080));
         assert!(!allows(&["[::1]:8080"], "[::2]", 8080));
         assert!(allows(&["[::1]"], "[::1]", 80));
-    }
-
-    #[test]
-    fn the_mirror_is_allowed_with_its_own_port_only() {
-        let mut policy = Policy::default();
-        policy.allow_url(&Url::parse("http://mirror.example.org:3142/debian").unwrap());
-        policy.allow_url(&Url::parse("file:///srv/debian").unwrap());
-        let host = parse_host("mirror.example.org").unwrap();
-        assert!(policy.allows(&host, 3142));
-        assert!(!policy.allows(&host, 80));
-        assert_eq!(policy.rules.len(), 1);
     }
 
     #[test]

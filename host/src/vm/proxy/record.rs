@@ -1,6 +1,7 @@
 //! What the guest asked for: for the manifest, and to explain a build that failed for want of it.
 
 use crate::event::{Event, Events};
+use crate::output::manifest::Input;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,6 +79,21 @@ impl Record {
             received: *received,
         };
         self.entries().tunnels.iter().map(tunnel).collect()
+    }
+
+    /// What came whole, for the manifest: the successful responses in the order in which they ended, then the tunnels.
+    pub fn inputs(&self) -> Vec<Input> {
+        let fetches = self.fetches().into_iter();
+        let whole = fetches.filter(|fetch| fetch.status == 200 && fetch.trouble.is_none() && !fetch.sha256.is_empty());
+        let fetched = |fetch: Fetch| Input {
+            url: fetch.url,
+            size: fetch.size,
+            sha256: Some(fetch.sha256),
+            from_store: fetch.from_store,
+        };
+        let tunnelled =
+            |tunnel: Tunnel| Input { url: tunnel.host, size: tunnel.received, sha256: None, from_store: false };
+        whole.map(fetched).chain(self.tunnels().into_iter().map(tunnelled)).collect()
     }
 
     /// Hosts that were refused, as `network.allow` of the recipe would have to name them.
@@ -195,6 +211,23 @@ mod tests {
         record.fetched(fetch("http://a/x", None), &events);
         assert_eq!(record.failures(), ["http://a/y: no connection"]);
         assert_eq!(record.fetches().len(), 2);
+    }
+
+    #[test]
+    fn the_manifest_gets_what_came_whole() {
+        let (record, events) = (Record::default(), Events::none());
+        record.fetched(Fetch { sha256: "12".into(), ..fetch("http://a/x", None) }, &events);
+        record.fetched(Fetch { sha256: "34".into(), ..fetch("http://a/y", Some("it stalled")) }, &events);
+        record.fetched(Fetch { sha256: "56".into(), status: 404, ..fetch("http://a/z", None) }, &events);
+        record.fetched(fetch("http://a/head", None), &events);
+        record.tunnelled("b:443", 3, 4, &events);
+        let input = |url: &str, size, sha256: Option<&str>| Input {
+            url: url.into(),
+            size,
+            sha256: sha256.map(str::to_owned),
+            from_store: false,
+        };
+        assert_eq!(record.inputs(), [input("http://a/x", 1, Some("12")), input("b:443", 4, None)]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub fn guest(allow: &[&str], store: &Path) -> Guest {
 }
 
 pub fn guest_behind(allow: &[&str], store: &Path, upstream: Upstream) -> Guest {
-    let policy = Policy::new(allow.iter().map(|rule| rule.parse().unwrap()));
+    let policy = Policy::new(allow).unwrap();
     let store = Store::open(store).unwrap();
     let proxy = Proxy::with_limits(policy, store, upstream, Events::none(), LIMITS).unwrap();
     let (host_end, guest_end) = UnixStream::pair().unwrap();
