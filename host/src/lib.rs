@@ -2,6 +2,8 @@
 //!
 //! The way of the data is told in `docs/architecture.md`.
 
+pub mod appliance;
+pub mod apt;
 pub mod child;
 pub mod cli;
 pub mod dirs;

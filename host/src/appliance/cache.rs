@@ -1,0 +1,219 @@
+//! The appliances in the cache: the lock, the index, the list.
+
+use super::definition;
+use super::error::ApplianceError;
+use super::manifest::{Manifest, is_digest};
+use crate::dirs::Dirs;
+use crate::event::Events;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How often a process that waits for another one's build looks again. A blocking lock could not be given up.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How names of builds under way begin.
+pub const BUILD_PREFIX: &str = ".build-";
+
+/// The lock that whoever changes the cache of appliances holds.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the lock ends when the file is closed")] File);
+
+/// Take the lock; wait for whoever holds it.
+///
+/// # Errors
+/// When the cache cannot be written to.
+pub async fn lock(dirs: &Dirs, events: &Events) -> Result<Lock, ApplianceError> {
+    let folder = dirs.appliances();
+    fs::create_dir_all(&folder).map_err(ApplianceError::io("create", &folder))?;
+    let path = folder.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(ApplianceError::io("open", &path))?;
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Lock(file)),
+            Err(TryLockError::Error(error)) => return Err(ApplianceError::io("lock", &path)(error)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if !told {
+            events.warn("another particle-vm is building the appliance: waiting for it");
+            told = true;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The file of the index that tells which appliance was built of the embedded definition: from the mirror that was named
+/// or, without one, from any.
+fn index_entry(dirs: &Dirs, mirror: Option<&str>) -> PathBuf {
+    let mut name = definition::digest();
+    if let Some(mirror) = mirror {
+        name += "-";
+        name += &super::hex(&Sha256::digest(mirror))[..16];
+    }
+    dirs.appliances().join("index").join(name)
+}
+
+/// The digest that the index has.
+pub fn indexed(dirs: &Dirs, mirror: Option<&str>) -> Option<String> {
+    let digest = fs::read_to_string(index_entry(dirs, mirror)).ok()?;
+    is_digest(&digest).then_some(digest)
+}
+
+/// Enter the appliance into the index.
+///
+/// # Errors
+/// When the cache cannot be written to.
+pub fn enter(dirs: &Dirs, mirror: Option<&str>, digest: &str) -> Result<(), ApplianceError> {
+    let write = |path: &PathBuf| -> io::Result<()> {
+        let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(digest.as_bytes())?;
+        file.persist(path)?;
+        Ok(())
+    };
+    let general = index_entry(dirs, None);
+    write(&general).map_err(ApplianceError::io("write", &general))?;
+    if mirror.is_some() {
+        let path = index_entry(dirs, mirror);
+        write(&path).map_err(ApplianceError::io("write", &path))?;
+    }
+    Ok(())
+}
+
+/// The folder of an appliance.
+pub fn folder(dirs: &Dirs, digest: &str) -> PathBuf {
+    dirs.appliances().join(digest)
+}
+
+/// An appliance in the cache.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Its digest.
+    pub digest: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Whether builds use it now.
+    pub current: bool,
+    /// Bytes on disk.
+    pub size: u64,
+    /// Its manifest; none for one that this program cannot use (an older or newer format, or damaged).
+    pub manifest: Option<Manifest>,
+}
+
+/// The appliances in the cache, by digest. Blocking.
+///
+/// # Errors
+/// When the cache cannot be read.
+pub fn list(dirs: &Dirs) -> Result<Vec<Listed>, ApplianceError> {
+    let parent = dirs.appliances();
+    let entries = match fs::read_dir(&parent) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(ApplianceError::io("read", parent)(error)),
+    };
+    let current = indexed(dirs, None);
+    let mut list = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(ApplianceError::io("read", &parent))?;
+        let Some(digest) = entry.file_name().to_str().filter(|name| is_digest(name)).map(ToOwned::to_owned) else {
+            continue;
+        };
+        let folder = entry.path();
+        let files = fs::read_dir(&folder).map_err(ApplianceError::io("read", &folder))?;
+        let size = files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum();
+        let current = current.as_ref() == Some(&digest);
+        list.push(Listed { manifest: Manifest::read(&folder).ok(), digest, folder, current, size });
+    }
+    list.sort_by(|a, b| a.digest.cmp(&b.digest));
+    Ok(list)
+}
+
+/// The digest in the cache that begins with `start`.
+///
+/// # Errors
+/// When there is none, or more than one.
+pub fn find(dirs: &Dirs, start: &str) -> Result<String, ApplianceError> {
+    let mut found = list(dirs)?.into_iter().map(|listed| listed.digest).filter(|digest| digest.starts_with(start));
+    match (found.next(), found.next()) {
+        (Some(digest), None) => Ok(digest),
+        (None, _) => Err(ApplianceError::Unknown { digest: start.to_owned() }),
+        (Some(_), Some(_)) => Err(ApplianceError::Ambiguous { digest: start.to_owned() }),
+    }
+}
+
+/// Remove an appliance. It goes under another name first, so that a build never sees half of it.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn remove(dirs: &Dirs, digest: &str) -> Result<(), ApplianceError> {
+    let folder = folder(dirs, digest);
+    let parent = dirs.appliances();
+    let grave = tempfile::Builder::new()
+        .prefix(BUILD_PREFIX)
+        .tempdir_in(&parent)
+        .map_err(ApplianceError::io("create a folder in", &parent))?;
+    fs::rename(&folder, grave.path().join("removed")).map_err(ApplianceError::io("remove", &folder))?;
+    grave.close().map_err(ApplianceError::io("remove", &folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_knows_the_mirror_that_was_named() {
+        let cache = tempfile::tempdir().unwrap();
+        let dirs = Dirs::at(cache.path());
+        assert_eq!(indexed(&dirs, None), None);
+        let (one, two) = ("1".repeat(64), "2".repeat(64));
+        enter(&dirs, None, &one).unwrap();
+        assert_eq!(indexed(&dirs, None), Some(one));
+        assert_eq!(indexed(&dirs, Some("http://m")), None);
+        enter(&dirs, Some("http://m"), &two).unwrap();
+        assert_eq!(indexed(&dirs, Some("http://m")), Some(two.clone()));
+        assert_eq!(indexed(&dirs, None), Some(two));
+        fs::write(index_entry(&dirs, None), "../../x").unwrap();
+        assert_eq!(indexed(&dirs, None), None);
+    }
+
+    #[test]
+    fn appliances_are_found_by_the_beginning_of_their_digest() {
+        let cache = tempfile::tempdir().unwrap();
+        let dirs = Dirs::at(cache.path());
+        assert!(list(&dirs).unwrap().is_empty());
+        for digest in ["a".repeat(64), format!("ab{}", "0".repeat(62))] {
+            fs::create_dir_all(folder(&dirs, &digest)).unwrap();
+        }
+        fs::create_dir_all(dirs.appliances().join(".build-x")).unwrap();
+        assert_eq!(list(&dirs).unwrap().len(), 2);
+        assert_eq!(find(&dirs, "ab").unwrap(), format!("ab{}", "0".repeat(62)));
+        assert!(matches!(find(&dirs, "a"), Err(ApplianceError::Ambiguous { .. })));
+        assert!(matches!(find(&dirs, "c"), Err(ApplianceError::Unknown { .. })));
+        remove(&dirs, &"a".repeat(64)).unwrap();
+        assert_eq!(list(&dirs).unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_lock_is_waited_for() {
+        let cache = tempfile::tempdir().unwrap();
+        let dirs = Dirs::at(cache.path());
+        let (events, mut heard) = Events::channel();
+        let held = lock(&dirs, &events).await.unwrap();
+        let second = lock(&dirs, &events);
+        tokio::pin!(second);
+        assert!(tokio::time::timeout(Duration::from_millis(300), &mut second).await.is_err());
+        assert!(matches!(heard.try_recv(), Ok(crate::event::Event::Warning { .. })));
+        drop(held);
+        second.await.unwrap();
+        assert!(heard.try_recv().is_err());
+    }
+}

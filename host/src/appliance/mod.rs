@@ -1,0 +1,195 @@
+//! The appliance: the kernel and the root file system of the VM, built of Debian's packages by an ordinary user.
+
+mod build;
+mod cache;
+mod deb;
+mod definition;
+mod error;
+mod fetch;
+mod image;
+mod kernel;
+mod manifest;
+mod modules;
+mod root;
+mod tree;
+mod unpack;
+mod verify;
+
+pub use cache::Listed;
+pub use error::ApplianceError;
+pub use manifest::{Manifest, ManifestFile, ManifestPackage};
+
+use crate::apt;
+use crate::dirs::Dirs;
+use crate::event::Events;
+use manifest::file;
+use std::path::{Path, PathBuf};
+
+/// Which appliance is wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// `--appliance`: the folder of an appliance. Without it the one of the cache is taken, or built.
+    pub appliance: Option<PathBuf>,
+    /// `--mirror`: the mirror to build it from. Without it, [`apt::mirror`] finds one.
+    pub mirror: Option<String>,
+}
+
+/// An appliance whose files are those of its manifest.
+#[derive(Debug, Clone)]
+pub struct Appliance {
+    dir: PathBuf,
+    manifest: Manifest,
+}
+
+impl Appliance {
+    /// The appliance that is wanted; built, when it is not in the cache.
+    ///
+    /// # Errors
+    /// When it cannot be used, fetched or built.
+    pub async fn ensure(dirs: &Dirs, request: &Request, events: &Events) -> Result<Self, ApplianceError> {
+        if let Some(folder) = &request.appliance {
+            return Self::open(folder, dirs).await;
+        }
+        let named = apt::named_mirror(request.mirror.as_deref()).map_err(ApplianceError::Fetch)?;
+        if let Some(found) = Self::cached(dirs, named.as_deref(), events).await {
+            return Ok(found);
+        }
+        let _lock = cache::lock(dirs, events).await?;
+        // Whoever held the lock before may have built it.
+        if let Some(found) = Self::cached(dirs, named.as_deref(), &Events::none()).await {
+            return Ok(found);
+        }
+        Self::build(dirs, named.as_deref(), events).await
+    }
+
+    /// The appliance of the cache, if it is there and whole.
+    async fn cached(dirs: &Dirs, named: Option<&str>, events: &Events) -> Option<Self> {
+        let digest = cache::indexed(dirs, named)?;
+        match Self::open(&cache::folder(dirs, &digest), dirs).await {
+            Ok(found) => Some(found),
+            Err(error @ ApplianceError::Damaged { .. }) => {
+                events.warn(format!("{error}; it is built anew"));
+                None
+            }
+            // Removed, or of another format.
+            Err(error) => {
+                events.detail(error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Build with the lock held.
+    async fn build(dirs: &Dirs, named: Option<&str>, events: &Events) -> Result<Self, ApplianceError> {
+        let mirror = apt::mirror(named, dirs).await.map_err(ApplianceError::Fetch)?;
+        let digest = build::build(dirs, &mirror, events).await?;
+        cache::enter(dirs, named, &digest)?;
+        Self::open(&cache::folder(dirs, &digest), dirs).await
+    }
+
+    /// Open the appliance in `folder` and compare its files with its manifest.
+    ///
+    /// # Errors
+    /// When it is none, is one for another version of this program, or is damaged.
+    pub async fn open(folder: &Path, dirs: &Dirs) -> Result<Self, ApplianceError> {
+        let (dir, dirs) = (folder.to_owned(), dirs.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let manifest = Manifest::read(&dir)?;
+            verify::check(&dir, &manifest, &dirs)?;
+            Ok(Self { dir, manifest })
+        });
+        opened.await.map_err(ApplianceError::Task)?
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What it was made from.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Its digest.
+    pub fn digest(&self) -> &str {
+        &self.manifest.digest
+    }
+
+    /// `uname -r` of its kernel.
+    pub fn kernel_release(&self) -> &str {
+        &self.manifest.kernel_release
+    }
+
+    /// The uncompressed kernel.
+    pub fn kernel(&self) -> PathBuf {
+        self.dir.join(file::KERNEL)
+    }
+
+    /// The first part of the initramfs: the modules and their order.
+    pub fn modules_cpio(&self) -> PathBuf {
+        self.dir.join(file::MODULES)
+    }
+
+    /// The layers of the root file system, lowest first.
+    pub fn root_layers(&self) -> Vec<PathBuf> {
+        file::ROOT.iter().map(|name| self.dir.join(name)).filter(|path| path.exists()).collect()
+    }
+
+    /// UEFI firmware.
+    pub fn firmware_code(&self) -> PathBuf {
+        self.dir.join(file::FIRMWARE_CODE)
+    }
+
+    /// Template of its variables.
+    pub fn firmware_vars(&self) -> PathBuf {
+        self.dir.join(file::FIRMWARE_VARIABLES)
+    }
+}
+
+/// Options of `particle-vm appliance build`.
+#[derive(Debug, Clone, Default)]
+pub struct BuildOptions {
+    /// The mirror to build it from.
+    pub mirror: Option<String>,
+    /// Build it even if the cache has one: takes what the mirror has now.
+    pub force: bool,
+}
+
+/// Build the appliance, or look whether it is there.
+///
+/// # Errors
+/// When it cannot be fetched or built.
+pub async fn build(dirs: &Dirs, options: &BuildOptions, events: &Events) -> Result<Appliance, ApplianceError> {
+    if !options.force {
+        let request = Request { appliance: None, mirror: options.mirror.clone() };
+        return Appliance::ensure(dirs, &request, events).await;
+    }
+    let named = apt::named_mirror(options.mirror.as_deref()).map_err(ApplianceError::Fetch)?;
+    let _lock = cache::lock(dirs, events).await?;
+    Appliance::build(dirs, named.as_deref(), events).await
+}
+
+/// The appliances in the cache, by digest.
+///
+/// # Errors
+/// When the cache cannot be read.
+pub fn list(dirs: &Dirs) -> Result<Vec<Listed>, ApplianceError> {
+    cache::list(dirs)
+}
+
+/// Remove the appliance whose digest begins with `digest`. Gives its whole digest.
+///
+/// # Errors
+/// When there is no such appliance, or more than one, or it cannot be removed.
+pub async fn remove(dirs: &Dirs, digest: &str, events: &Events) -> Result<String, ApplianceError> {
+    let _lock = cache::lock(dirs, events).await?;
+    let digest = cache::find(dirs, digest)?;
+    cache::remove(dirs, &digest)?;
+    Ok(digest)
+}
+
+/// Lower-case hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
