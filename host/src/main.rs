@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         Verb::Check(verb) => verb.run(&ui),
         Verb::Schema(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
+        Verb::Cache(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
     })

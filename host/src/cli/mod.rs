@@ -1,5 +1,6 @@
 //! The command line: one file for each verb, with its options, its help and what it calls.
 
+pub mod cache;
 pub mod check;
 pub mod completions;
 pub mod init;
@@ -75,6 +76,8 @@ pub enum Verb {
     Schema(schema::Schema),
     /// Write a recipe to start from
     Init(init::Init),
+    /// Look at what is kept of earlier builds, or remove it
+    Cache(cache::Cache),
     /// Print the completions for a shell
     Completions(completions::Completions),
     /// Print or write the man pages
