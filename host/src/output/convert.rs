@@ -25,7 +25,7 @@ pub(super) async fn convert(
     let mut command = child::command("qemu-img");
     // The format of the source is said, because QEMU would believe a header that a guest wrote into the raw image. The
     // target is not flushed here (`-t unsafe` is the default of convert); the checksum's reader does it once, at the end.
-    command.args(["convert", "-p", "-m", "4", "-f", "raw", "-O", format.driver()]);
+    command.args(["convert", "-p", "-f", "raw", "-O", format.driver()]);
     if let Some(options) = format.create_options() {
         command.args(["-o", options]);
     }

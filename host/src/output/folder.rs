@@ -47,17 +47,10 @@ impl OutputFolder {
         Ok(folder)
     }
 
-    /// Create the raw image of `size` bytes, all hole, that the VM gets as its target disk. It lies in the output
+    /// Where the VM's target disk has to be. It is the raw image that everything is made from; it lies in the output
     /// folder, so that a raw output is never copied.
-    ///
-    /// # Errors
-    /// When the file cannot be created, for instance because the file system has no files of that size.
-    pub fn create_target(&self, size: u64) -> Result<PathBuf, OutputError> {
-        let path = self.target();
-        File::create_new(&path)
-            .and_then(|file| file.set_len(size))
-            .map_err(|source| OutputError::Write { path: path.clone(), source })?;
-        Ok(path)
+    pub fn target(&self) -> PathBuf {
+        self.made(&self.file_name(Format::Raw))
     }
 
     /// Begin the build log. The events of the build must be sent to what this gives back.
@@ -141,6 +134,15 @@ impl OutputFolder {
 
     /// Give every file its name, under a lock so that two builds do not mix their files.
     async fn put_in_place(&self, outputs: &[Output]) -> Result<(), OutputError> {
+        // The images were made by others, the target disk for its owner's eyes only; the manifest's mode is what the
+        // user's umask gives a new file.
+        let manifest = self.made(MANIFEST);
+        let mode =
+            std::fs::metadata(&manifest).map_err(|source| OutputError::Write { path: manifest, source })?.permissions();
+        for output in outputs {
+            let path = self.made(&output.file);
+            std::fs::set_permissions(&path, mode.clone()).map_err(|source| OutputError::Write { path, source })?;
+        }
         let _lock = self.lock().await?;
         let images = outputs.iter().map(|output| output.file.as_str());
         for file in images.chain([LOG, MANIFEST, CHECKSUMS]) {
@@ -180,11 +182,6 @@ impl OutputFolder {
                 file.sync_all()
             })
             .map_err(|source| OutputError::Write { path, source })
-    }
-
-    /// The raw image that everything is made from.
-    fn target(&self) -> PathBuf {
-        self.made(&self.file_name(Format::Raw))
     }
 
     /// A file in the workspace.
@@ -231,8 +228,10 @@ mod tests {
 
     async fn publish(dir: &Path, formats: &[Format], content: &[u8]) -> Result<Manifest, OutputError> {
         let folder = OutputFolder::prepare(dir, "test", formats)?;
-        let target = folder.create_target(64 << 20)?;
-        File::options().write(true).open(target).unwrap().write_all_at(content, 1 << 20).unwrap();
+        let target = File::create_new(folder.target()).unwrap();
+        target.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        target.set_len(64 << 20).unwrap();
+        target.write_all_at(content, 1 << 20).unwrap();
         let (events, record) = folder.record(&Events::none())?;
         folder.publish(manifest(), record, &events).await
     }
@@ -269,7 +268,9 @@ mod tests {
         crate::child::run(check, Duration::from_secs(60)).await.unwrap();
         let written: Manifest = serde_json::from_slice(&std::fs::read(dir.path().join(MANIFEST)).unwrap()).unwrap();
         assert_eq!(written.outputs, manifest.outputs);
+        let mode = |file: &str| std::fs::metadata(dir.path().join(file)).unwrap().permissions();
         for output in &manifest.outputs {
+            assert_eq!(mode(&output.file), mode(CHECKSUMS));
             let mut compare = crate::child::command("qemu-img");
             compare.args(["compare", "-f", "raw", "-F", output.format.driver()]);
             compare.args([dir.path().join("test.raw"), dir.path().join(&output.file)]);

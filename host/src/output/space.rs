@@ -54,6 +54,18 @@ pub struct Estimate {
     pub store: u64,
 }
 
+impl From<&crate::plan::Needs> for Estimate {
+    fn from(needs: &crate::plan::Needs) -> Self {
+        Self {
+            // The tree, and about as much again of packages and of what scripts leave for a while.
+            scratch: needs.content_bytes.saturating_mul(2).min(needs.scratch_bytes),
+            image: needs.content_bytes,
+            // A package is a third to a quarter of what it holds.
+            store: needs.content_bytes / 3,
+        }
+    }
+}
+
 /// Why the room could not be reckoned, or is not enough.
 #[derive(Debug, Error)]
 pub enum SpaceError {
