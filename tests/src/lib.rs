@@ -1,1 +1,21 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: a place of its own for each test, the command under test, a Debian mirror on
+//! loopback that can misbehave, and a search for what a test has left behind.
+//!
+//! The tests run the real `particle-vm` (`PARTICLE_VM_BIN`) as the user that runs them, which is an ordinary one
+//! (`make check` sees to it). They share one appliance; everything else is each test's own.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
+
+pub mod leftovers;
+pub mod mirror;
+pub mod place;
+pub mod run;
+
+pub use mirror::{Fault, Mirror};
+pub use place::Place;
+pub use run::{Outcome, Running};
+
+/// Print what a test measured, in one form that can be searched for.
+pub fn measured(test: &str, what: &str, value: impl std::fmt::Display) {
+    println!("measured: {test}: {what}: {value}");
+}

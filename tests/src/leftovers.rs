@@ -1,0 +1,61 @@
+//! What a command has left behind: processes, temporary files, partial outputs.
+
+use crate::Place;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Seconds within which every process of a command has to be gone after its end.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Assert that no process of `place` lives five seconds from now.
+///
+/// # Panics
+/// When one does.
+pub fn no_processes(place: &Place) {
+    let end = Instant::now() + GONE_WITHIN;
+    loop {
+        let alive = processes(place);
+        if alive.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < end, "still alive: {alive:#?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Command lines of the processes that carry the place's marker in their environment, with their process ids.
+pub fn processes(place: &Place) -> Vec<(i32, String)> {
+    let marker = format!("PARTICLE_VM_TEST={}", place.marker());
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    entries
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let environment = std::fs::read(entry.path().join("environ")).ok()?;
+            environment.split(|byte| *byte == 0).find(|variable| *variable == marker.as_bytes())?;
+            let command = std::fs::read(entry.path().join("cmdline")).ok()?;
+            Some((pid, String::from_utf8_lossy(&command).replace('\0', " ")))
+        })
+        .collect()
+}
+
+/// Assert that `place` holds neither scratch disks nor partial outputs, and that `outputs` are the only files in its
+/// output folder.
+///
+/// # Panics
+/// When there is something else.
+pub fn no_files(place: &Place, outputs: &[&str]) {
+    assert_eq!(names(&place.work()), Vec::<String>::new(), "the work folder");
+    let mut expected: Vec<_> = outputs.iter().map(ToString::to_string).collect();
+    expected.sort();
+    // The lock that serialises the publishing stays.
+    let found: Vec<_> = names(&place.out()).into_iter().filter(|name| name != ".particle-vm.lock").collect();
+    assert_eq!(found, expected, "the output folder");
+}
+
+/// Names in a folder, sorted; none when it does not exist.
+pub fn names(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}

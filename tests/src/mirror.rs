@@ -1,0 +1,243 @@
+//! A Debian mirror on loopback with one suite, `tiny`, and one package of the same name, which is a tree of one busybox.
+//!
+//! It is made with Debian's own tools (dpkg-deb, apt-ftparchive, gpg) when a test first asks for it, and served by a
+//! thread that can be told to misbehave.
+
+use crate::place::base;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+/// How the mirror misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It does not.
+    None,
+    /// Packages are not found.
+    MissingPackage,
+    /// Packages stop in the middle, and the connection stays open.
+    StalledPackage,
+    /// Packages end in the middle, and the connection is closed.
+    TruncatedPackage,
+    /// Packages have the right length and wrong bytes.
+    WrongPackage,
+    /// The signed index was changed after it was signed.
+    WrongSignature,
+}
+
+/// A running mirror; it ends with its handle.
+#[derive(Debug)]
+pub struct Mirror {
+    address: std::net::SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    fault: Mutex<Fault>,
+    requests: Mutex<Vec<String>>,
+    ended: std::sync::atomic::AtomicBool,
+}
+
+impl Mirror {
+    /// Start a mirror on a free port of 127.0.0.1.
+    pub fn start(fault: Fault) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared { fault: Mutex::new(fault), requests: Mutex::default(), ended: false.into() });
+        let server = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if server.ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                let server = Arc::clone(&server);
+                std::thread::spawn(move || serve(&stream.unwrap(), &server));
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// Misbehave in another way from now on.
+    pub fn set(&self, fault: Fault) {
+        *self.shared.fault.lock().unwrap() = fault;
+    }
+
+    /// The paths that were asked for so far.
+    pub fn requests(&self) -> Vec<String> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// A recipe whose tree is the package `tiny` from this mirror, with further stages and a small disk. The keyring
+    /// has to lie in the recipe's folder, see [`keyring`].
+    pub fn recipe(&self, stages: &str) -> String {
+        format!(
+            "name: tiny\n\
+             stages:\n\
+             \x20 - type: debootstrap\n\
+             \x20   options: {{ suite: tiny, variant: extract, mirror: \"{}\", include: [tiny], keyring: tiny.gpg }}\n\
+             {stages}\
+             disk: {{ size: 128MiB, partitions: [ {{ kind: root, mountpoint: /, size: grow }} ] }}\n\
+             output: {{ formats: [raw] }}\n",
+            self.url()
+        )
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+/// The key that signs the mirror.
+pub fn keyring() -> Vec<u8> {
+    std::fs::read(archive().join("tiny.gpg")).unwrap()
+}
+
+/// The mirror's files, made once for a test run.
+fn archive() -> &'static Path {
+    static ARCHIVE: OnceLock<PathBuf> = OnceLock::new();
+    ARCHIVE.get_or_init(|| {
+        std::fs::create_dir_all(base()).unwrap();
+        let dir = tempfile::Builder::new().prefix("mirror-").tempdir_in(base()).unwrap().keep();
+        make_package(&dir);
+        make_indexes(&dir);
+        dir
+    })
+}
+
+fn make_package(dir: &Path) {
+    let tree = dir.join("tree");
+    for folder in ["DEBIAN", "usr/bin", "etc", "root", "tmp", "var"] {
+        std::fs::create_dir_all(tree.join(folder)).unwrap();
+    }
+    std::fs::copy("/bin/busybox", tree.join("usr/bin/busybox")).unwrap();
+    let applets = run(Command::new("/bin/busybox").arg("--list"));
+    for applet in applets.lines().filter(|applet| *applet != "busybox") {
+        symlink("busybox", tree.join("usr/bin").join(applet)).unwrap();
+    }
+    symlink("usr/bin", tree.join("bin")).unwrap();
+    symlink("usr/bin", tree.join("sbin")).unwrap();
+    std::fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
+    std::fs::write(tree.join("etc/group"), "root:x:0:\n").unwrap();
+    let control = "Package: tiny\nVersion: 1.0\nArchitecture: amd64\nEssential: yes\n\
+                   Maintainer: Tests <tests@example.org>\nDescription: a tree of one busybox\n";
+    std::fs::write(tree.join("DEBIAN/control"), control).unwrap();
+    std::fs::create_dir_all(dir.join("pool")).unwrap();
+    let deb = dir.join("pool/tiny_1.0_amd64.deb");
+    run(Command::new("dpkg-deb").args(["--root-owner-group", "-z1", "--build"]).arg(&tree).arg(deb));
+}
+
+fn make_indexes(dir: &Path) {
+    let dist = dir.join("dists/tiny");
+    let binary = dist.join("main/binary-amd64");
+    std::fs::create_dir_all(&binary).unwrap();
+    let packages = run(Command::new("apt-ftparchive").args(["packages", "pool"]).current_dir(dir));
+    std::fs::write(binary.join("Packages"), packages).unwrap();
+    let mut release = Command::new("apt-ftparchive");
+    for (key, value) in [
+        ("Suite", "tiny"),
+        ("Codename", "tiny"),
+        ("Origin", "Debian"),
+        ("Label", "Debian"),
+        ("Components", "main"),
+        ("Architectures", "amd64"),
+    ] {
+        release.arg("-o").arg(format!("APT::FTPArchive::Release::{key}={value}"));
+    }
+    let release = run(release.arg("release").arg(&dist));
+    std::fs::write(dist.join("Release"), release).unwrap();
+
+    let home = dir.join("gnupg");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let gpg = || {
+        let mut gpg = Command::new("gpg");
+        gpg.env("GNUPGHOME", &home).args(["--batch", "--quiet"]);
+        gpg
+    };
+    run(gpg().args(["--passphrase", "", "--quick-gen-key", "tests@example.org", "ed25519", "sign", "never"]));
+    run(gpg().arg("--clearsign").arg("--output").arg(dist.join("InRelease")).arg(dist.join("Release")));
+    run(gpg().arg("--export").arg("--output").arg(dir.join("tiny.gpg")));
+    run(Command::new("gpgconf").env("GNUPGHOME", &home).args(["--kill", "gpg-agent"]));
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Answer the requests of one connection.
+fn serve(stream: &TcpStream, shared: &Shared) {
+    let mut reader = BufReader::new(stream);
+    let mut writer = stream;
+    loop {
+        let mut request = String::new();
+        if !reader.read_line(&mut request).is_ok_and(|count| count > 0) {
+            return;
+        }
+        loop {
+            let mut header = String::new();
+            if !reader.read_line(&mut header).is_ok_and(|count| count > 0) {
+                return;
+            }
+            if header.trim().is_empty() {
+                break;
+            }
+        }
+        let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
+        shared.requests.lock().unwrap().push(path.clone());
+        let fault = *shared.fault.lock().unwrap();
+        if !answer(&mut writer, &path, fault) {
+            return;
+        }
+    }
+}
+
+/// Answer one request; false when the connection has to end.
+fn answer(writer: &mut impl Write, path: &str, fault: Fault) -> bool {
+    let package = Path::new(path).extension().is_some_and(|extension| extension == "deb");
+    let file = archive().join(path);
+    let found = !path.contains("..") && file.is_file() && !(package && fault == Fault::MissingPackage);
+    if !found {
+        return writer.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").is_ok();
+    }
+    let mut body = std::fs::read(&file).unwrap();
+    if path.ends_with("InRelease") && fault == Fault::WrongSignature {
+        let text = String::from_utf8(body).unwrap();
+        body = text.replace("Suite: tiny", "Suite: tinY").into_bytes();
+    }
+    let middle = body.len() / 2;
+    if package && fault == Fault::WrongPackage {
+        body[middle] ^= 0xff;
+    }
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    if writer.write_all(head.as_bytes()).is_err() {
+        return false;
+    }
+    match fault {
+        Fault::StalledPackage if package => {
+            let _ = writer.write_all(&body[..middle]);
+            // Longer than anybody waits.
+            std::thread::sleep(Duration::from_secs(600));
+            false
+        }
+        Fault::TruncatedPackage if package => {
+            let _ = writer.write_all(&body[..middle]);
+            false
+        }
+        _ => writer.write_all(&body).is_ok(),
+    }
+}

@@ -1,0 +1,126 @@
+//! A folder of its own for a test, and the command under test with it.
+
+use crate::run::Running;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A test's folders: recipe, output, work, and a home that holds nothing but the shared appliance.
+#[derive(Debug)]
+pub struct Place {
+    dir: tempfile::TempDir,
+    cache: PathBuf,
+    marker: String,
+}
+
+impl Place {
+    /// A place that uses the appliance and the store that all tests share.
+    pub fn new() -> Self {
+        let cache = base().join("cache");
+        Self::with_cache(cache)
+    }
+
+    /// A place whose cache is empty.
+    pub fn with_empty_cache() -> Self {
+        let mut place = Self::with_cache(PathBuf::new());
+        place.cache = place.path().join("cache");
+        place
+    }
+
+    fn with_cache(cache: PathBuf) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let base = base().join("places");
+        std::fs::create_dir_all(&base).unwrap();
+        let dir = tempfile::Builder::new().prefix("place-").tempdir_in(base).unwrap();
+        for name in ["recipe", "out", "work", "home"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let marker = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Self { dir, cache, marker }
+    }
+
+    /// The place itself.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where outputs go.
+    pub fn out(&self) -> PathBuf {
+        self.path().join("out")
+    }
+
+    /// Where scratch disks go.
+    pub fn work(&self) -> PathBuf {
+        self.path().join("work")
+    }
+
+    /// `XDG_CACHE_HOME` of the command.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// What the environment of every process of this place carries, so that [`crate::leftovers`] can find it.
+    pub fn marker(&self) -> &str {
+        &self.marker
+    }
+
+    /// Write a file into the folder of the recipe and give back its path.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join("recipe").join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// `particle-vm ARGUMENTS`, with the test's own folders and a cleared environment.
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).current_dir(self.path()).env_clear();
+        for name in ["PATH", "TERM", "http_proxy", "https_proxy", "no_proxy", "PARTICLE_VM_MIRROR"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+            .env("HOME", self.path().join("home"))
+            .env("XDG_CACHE_HOME", &self.cache)
+            .env("LC_ALL", "C.UTF-8")
+            .env("PARTICLE_VM_TEST", &self.marker);
+        command
+    }
+
+    /// Start `particle-vm ARGUMENTS`.
+    pub fn start<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Running {
+        Running::start(self.command(arguments))
+    }
+
+    /// `particle-vm build` of a recipe with this place's output and work folders, and further arguments.
+    pub fn start_build(&self, recipe: &Path, arguments: &[&str]) -> Running {
+        let mut all: Vec<&OsStr> = vec!["build".as_ref(), recipe.as_os_str()];
+        let (out, work) = (self.out(), self.work());
+        all.extend([OsStr::new("--output"), out.as_os_str(), OsStr::new("--work-dir"), work.as_os_str()]);
+        all.extend(arguments.iter().map(OsStr::new));
+        self.start(&all)
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The command under test: `PARTICLE_VM_BIN`, or the release build of this workspace.
+pub fn binary() -> PathBuf {
+    std::env::var_os("PARTICLE_VM_BIN").map_or_else(|| root().join("target/release/particle-vm"), PathBuf::from)
+}
+
+/// The workspace's root.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Where the tests keep what they share: `PARTICLE_VM_E2E`, or `target/e2e`.
+pub fn base() -> PathBuf {
+    std::env::var_os("PARTICLE_VM_E2E").map_or_else(|| root().join("target/e2e"), PathBuf::from)
+}

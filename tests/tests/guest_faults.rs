@@ -1,0 +1,108 @@
+//! What can go wrong in the guest: the class of failure, the stage, the last lines, the exit code; nothing left behind.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
+
+use particle_vm_tests::{Fault, Mirror, Outcome, Place, leftovers, measured, mirror};
+use std::time::Duration;
+
+/// Longer than any of these builds takes under emulation on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(240);
+
+/// Build a tree of one busybox with `stages` on top of it.
+fn build(place: &Place, stages: &str, arguments: &[&str]) -> Outcome {
+    let mirror = Mirror::start(Fault::None);
+    place.write("tiny.gpg", mirror::keyring());
+    let recipe = place.write("tiny.yml", mirror.recipe(stages));
+    place.start_build(&recipe, arguments).finish(DEADLINE)
+}
+
+/// The build fails with `code`, says `texts`, and leaves nothing behind.
+fn fails(stages: &str, arguments: &[&str], code: i32, texts: &[&str]) {
+    let place = Place::new();
+    let outcome = build(&place, stages, arguments).exits(code).says(texts);
+    measured(texts[0], "seconds to the failure", outcome.took.as_secs_f64());
+    leftovers::no_processes(&place);
+    leftovers::no_files(&place, &[]);
+}
+
+fn script(script: &str) -> String {
+    format!("  - type: run\n    options: {{ script: \"{script}\" }}\n")
+}
+
+#[test]
+fn a_small_build_succeeds() {
+    let place = Place::new();
+    let outcome = build(&place, &script("echo hello from the tree"), &[]).exits(0);
+    measured("a_small_build_succeeds", "seconds", outcome.took.as_secs_f64());
+    leftovers::no_processes(&place);
+    leftovers::no_files(&place, &["SHA256SUMS", "build.log", "manifest.json", "tiny.raw"]);
+    let log = std::fs::read_to_string(place.out().join("build.log")).unwrap();
+    assert!(log.contains("hello from the tree"), "{log}");
+}
+
+#[test]
+fn a_stage_that_exits_non_zero() {
+    let stage = script("echo the last words; exit 7");
+    fails(&stage, &[], 1, &["exit", "7", "2/2 run", "the last words"]);
+}
+
+#[test]
+fn a_stage_that_hangs() {
+    let stage = "  - type: run\n    timeout: 3s\n    options: { script: \"echo waiting; sleep 1000\" }\n";
+    fails(stage, &[], 1, &["3 s", "2/2 run", "timeout", "waiting"]);
+}
+
+#[test]
+fn a_stage_that_leaves_a_process_behind() {
+    let place = Place::new();
+    let _ = build(&place, &script("sleep 1000 &"), &[]).exits(0);
+    leftovers::no_processes(&place);
+}
+
+#[test]
+fn a_package_that_does_not_exist() {
+    let place = Place::new();
+    let mirror = Mirror::start(Fault::None);
+    place.write("tiny.gpg", mirror::keyring());
+    let recipe = mirror.recipe("").replace("[tiny]", "[tiny, no-such-package]");
+    let recipe = place.write("tiny.yml", recipe);
+    let outcome = place.start_build(&recipe, &[]).finish(DEADLINE);
+    let _ = outcome.exits(1).says(&["no-such-package", "1/1 debootstrap"]);
+    leftovers::no_processes(&place);
+    leftovers::no_files(&place, &[]);
+}
+
+#[test]
+fn a_script_that_asks_a_question() {
+    let stage = script("echo Really? > /dev/tty || true; read answer || { echo nobody answered; exit 9; }");
+    fails(&stage, &[], 1, &["nobody answered", "2/2 run"]);
+}
+
+#[test]
+fn the_scratch_disk_is_full() {
+    let stage = script("dd if=/dev/urandom of=/fill bs=1M count=2000");
+    fails(&stage, &["--scratch-size", "512MiB"], 1, &["scratch disk", "--scratch-size"]);
+}
+
+#[test]
+fn the_target_is_too_small() {
+    let stage = script("dd if=/dev/urandom of=/fill bs=1M count=140");
+    fails(&stage, &[], 1, &["disk", "size"]);
+}
+
+#[test]
+fn out_of_memory() {
+    let stage = script("echo eating; tail /dev/zero");
+    fails(&stage, &["--memory", "512MiB"], 1, &["memory", "--memory"]);
+}
+
+#[test]
+fn a_kernel_panic() {
+    fails(&script("echo c > /proc/sysrq-trigger; sleep 100"), &[], 1, &["panic", "sysrq"]);
+}
+
+#[test]
+fn the_agent_is_killed() {
+    // Overwrites the code of PID 1; what is left of it dies of it, and the kernel with it.
+    let stage = script("dd if=/dev/zero of=/proc/1/mem bs=4096 seek=1025 count=100 conv=notrunc; sleep 100");
+    fails(&stage, &[], 1, &["agent"]);
+}

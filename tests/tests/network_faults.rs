@@ -1,0 +1,90 @@
+//! What can go wrong with a mirror: the message, exit code 4, and nothing left behind.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
+
+use particle_vm_tests::{Fault, Mirror, Place, leftovers, measured, mirror};
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// A build whose mirror has `fault` fails with exit code 4 and says each of `texts`.
+fn fails(fault: Fault, texts: &[&str]) {
+    // A cache of its own for what is fetched: a package that another test has stored would hide the fault.
+    let place = Place::new();
+    let mirror = Mirror::start(fault);
+    place.write("tiny.gpg", mirror::keyring());
+    let recipe = place.write("tiny.yml", mirror.recipe(""));
+    let outcome = place.start_build(&recipe, &[]).finish(DEADLINE).exits(4).says(texts);
+    measured(&format!("{fault:?}"), "seconds to the failure", outcome.took.as_secs_f64());
+    leftovers::no_processes(&place);
+    leftovers::no_files(&place, &[]);
+}
+
+#[test]
+fn a_package_is_not_found() {
+    fails(Fault::MissingPackage, &["404", "tiny_1.0_amd64.deb"]);
+}
+
+#[test]
+fn a_package_stalls() {
+    fails(Fault::StalledPackage, &["tiny_1.0_amd64.deb", "stall"]);
+}
+
+#[test]
+fn a_package_is_truncated() {
+    fails(Fault::TruncatedPackage, &["tiny_1.0_amd64.deb"]);
+}
+
+#[test]
+fn a_package_has_the_wrong_hash() {
+    fails(Fault::WrongPackage, &["Hash Sum mismatch", "tiny_1.0_amd64.deb"]);
+}
+
+#[test]
+fn an_index_has_the_wrong_signature() {
+    fails(Fault::WrongSignature, &["signature"]);
+}
+
+#[test]
+fn the_mirror_is_down() {
+    let place = Place::new();
+    let mirror = Mirror::start(Fault::None);
+    place.write("tiny.gpg", mirror::keyring());
+    let recipe = place.write("tiny.yml", mirror.recipe(""));
+    drop(mirror);
+    let _ = place.start_build(&recipe, &[]).finish(DEADLINE).exits(4).says(&["refused"]);
+    leftovers::no_processes(&place);
+    leftovers::no_files(&place, &[]);
+}
+
+#[test]
+fn a_host_that_is_not_on_the_list() {
+    let place = Place::new();
+    let mirror = Mirror::start(Fault::None);
+    place.write("tiny.gpg", mirror::keyring());
+    let stage = "  - type: run\n    options: { script: \"wget -O - http://elsewhere.example.org/\" }\n";
+    let recipe = place.write("tiny.yml", mirror.recipe(stage));
+    let outcome = place.start_build(&recipe, &[]).finish(DEADLINE).exits(1);
+    let _ = outcome.says(&["403", "elsewhere.example.org", "network.allow"]);
+    leftovers::no_processes(&place);
+}
+
+#[test]
+fn a_second_build_fetches_no_package_again_and_a_mended_mirror_is_believed() {
+    let place = Place::new();
+    let mirror = Mirror::start(Fault::WrongPackage);
+    place.write("tiny.gpg", mirror::keyring());
+    let recipe = place.write("tiny.yml", mirror.recipe(""));
+    let _ = place.start_build(&recipe, &[]).finish(DEADLINE).exits(4);
+
+    mirror.set(Fault::None);
+    let _ = place.start_build(&recipe, &[]).finish(DEADLINE).exits(0);
+    let packages = || mirror.requests().iter().filter(|path| path.ends_with(".deb")).count();
+    let before = packages();
+    let _ = place.start_build(&recipe, &[]).finish(DEADLINE).exits(0);
+    assert_eq!(packages(), before, "{:?}", mirror.requests());
+
+    let manifest = std::fs::read_to_string(place.out().join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let text = manifest.to_string();
+    assert!(text.contains("tiny_1.0_amd64.deb") && text.contains("InRelease"), "{manifest:#}");
+}
