@@ -9,8 +9,8 @@ use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(240);
 
-/// Build a tree of one busybox with `change` made to the command.
-fn build(place: &Place, arguments: &[&str], change: impl FnOnce(&mut std::process::Command)) -> Outcome {
+/// Build a tree of one busybox with `environment` beside the usual one.
+fn build(place: &Place, arguments: &[&str], environment: &[(&str, &OsStr)]) -> Outcome {
     let mirror = Mirror::start(Fault::None);
     place.write("tiny.gpg", mirror::keyring());
     let recipe = place.write("tiny.yml", mirror.recipe(""));
@@ -19,7 +19,7 @@ fn build(place: &Place, arguments: &[&str], change: impl FnOnce(&mut std::proces
     all.extend([OsStr::new("--output"), out.as_os_str(), OsStr::new("--work-dir"), work.as_os_str()]);
     all.extend(arguments.iter().map(OsStr::new));
     let mut command = place.command(&all);
-    change(&mut command);
+    command.envs(environment.iter().copied());
     particle_vm_tests::Running::start(command).finish(DEADLINE)
 }
 
@@ -48,7 +48,7 @@ fn is_clean(place: &Place) {
 fn no_qemu() {
     let place = Place::new();
     let bin = programs(&place, &["qemu-system-x86_64"]);
-    let outcome = build(&place, &[], |command| drop(command.env("PATH", bin)));
+    let outcome = build(&place, &[], &[("PATH", bin.as_os_str())]);
     let _ = outcome.exits(3).says(&["qemu-system-x86_64", "qemu-system-x86"]);
     is_clean(&place);
 }
@@ -61,7 +61,7 @@ fn a_qemu_that_is_too_old_for_emulation() {
     let old = bin.join("qemu-system-x86_64");
     std::fs::write(&old, "#!/bin/sh\necho 'QEMU emulator version 7.2.19 (Debian 1:7.2+dfsg-7+deb12u16)'\n").unwrap();
     std::fs::set_permissions(&old, PermissionsExt::from_mode(0o755)).unwrap();
-    let outcome = build(&place, &["--accel", "tcg"], |command| drop(command.env("PATH", bin)));
+    let outcome = build(&place, &["--accel", "tcg"], &[("PATH", bin.as_os_str())]);
     let _ = outcome.exits(3).says(&["7.2.19", "10", "bookworm-backports", "qemu-system-x86"]);
     is_clean(&place);
 }
@@ -69,12 +69,13 @@ fn a_qemu_that_is_too_old_for_emulation() {
 /// With `--accel kvm` a build fails and says `texts`; with `auto` it succeeds and says them in a warning.
 fn kvm(device: &Path, texts: &[&str]) {
     let place = Place::new();
-    let change = |command: &mut std::process::Command| drop(command.env("PARTICLE_VM_KVM", device));
-    let outcome = build(&place, &["--accel", "kvm"], change).exits(3).says(texts);
+    let environment = [("PARTICLE_VM_KVM", device.as_os_str())];
+    let outcome = build(&place, &["--accel", "kvm"], &environment).exits(3).says(texts);
     measured(texts[0], "seconds until KVM is known to be unusable", outcome.took.as_secs_f64());
     is_clean(&place);
 
-    let outcome = build(&place, &["--accel", "auto"], change).exits(0).says(texts).says(&["no security boundary"]);
+    let outcome =
+        build(&place, &["--accel", "auto"], &environment).exits(0).says(texts).says(&["no security boundary"]);
     assert_eq!(outcome.stderr.matches("no security boundary").count(), 1, "{}", outcome.stderr);
     leftovers::no_processes(&place);
 }
@@ -96,7 +97,7 @@ fn kvm_is_not_readable() {
 #[test]
 fn not_enough_disk() {
     let place = Place::new();
-    let outcome = build(&place, &["--scratch-size", "900TiB"], |_| {});
+    let outcome = build(&place, &["--scratch-size", "900TiB"], &[]);
     let _ = outcome.exits(3).says(&["TiB", "free", "--work-dir"]);
     is_clean(&place);
 }
@@ -105,7 +106,7 @@ fn not_enough_disk() {
 fn the_output_folder_is_not_writable() {
     let place = Place::new();
     std::fs::set_permissions(place.out(), PermissionsExt::from_mode(0o555)).unwrap();
-    let outcome = build(&place, &[], |_| {}).exits(3).says(&["out", "ermission"]);
+    let outcome = build(&place, &[], &[]).exits(3).says(&["out", "ermission"]);
     assert!(outcome.took < Duration::from_secs(10), "a VM was started first: {:?}", outcome.took);
     is_clean(&place);
 }
@@ -114,7 +115,7 @@ fn the_output_folder_is_not_writable() {
 fn a_folder_is_in_the_way_of_an_output() {
     let place = Place::new();
     std::fs::create_dir(place.out().join("tiny.raw")).unwrap();
-    let outcome = build(&place, &[], |_| {}).exits(3).says(&["tiny.raw", "folder"]);
+    let outcome = build(&place, &[], &[]).exits(3).says(&["tiny.raw", "folder"]);
     assert!(outcome.took < Duration::from_secs(10), "a VM was started first: {:?}", outcome.took);
     leftovers::no_processes(&place);
     leftovers::no_files(&place, &["tiny.raw"]);
@@ -124,7 +125,7 @@ fn a_folder_is_in_the_way_of_an_output() {
 fn an_output_file_that_exists_is_replaced() {
     let place = Place::new();
     std::fs::write(place.out().join("tiny.raw"), "old").unwrap();
-    let _ = build(&place, &[], |_| {}).exits(0);
+    let _ = build(&place, &[], &[]).exits(0);
     assert!(std::fs::metadata(place.out().join("tiny.raw")).unwrap().len() > 1 << 20);
 }
 
@@ -134,7 +135,7 @@ fn nothing_goes_to_the_temporary_folder() {
     let empty = place.path().join("tmp");
     std::fs::create_dir(&empty).unwrap();
     std::fs::set_permissions(&empty, PermissionsExt::from_mode(0o555)).unwrap();
-    let _ = build(&place, &[], |command| drop(command.env("TMPDIR", &empty))).exits(0);
+    let _ = build(&place, &[], &[("TMPDIR", empty.as_os_str())]).exits(0);
 }
 
 #[test]

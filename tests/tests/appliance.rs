@@ -1,0 +1,133 @@
+//! The appliance: built once, by an ordinary user, verified, carried to another machine; and what can go wrong with it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
+
+use nix::sys::signal::Signal;
+use particle_vm_tests::{Place, Running, leftovers, measured};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A first use downloads and unpacks some hundred megabytes and starts a VM.
+const FIRST_USE: Duration = Duration::from_secs(600);
+
+/// A later use starts a VM.
+const LATER_USE: Duration = Duration::from_secs(60);
+
+/// A proxy that nobody listens at: what goes to the network fails at once.
+const NO_NETWORK: &str = "http://127.0.0.1:9/";
+
+fn folder(place: &Place) -> PathBuf {
+    place.cache().join("particle-vm/appliance")
+}
+
+fn start(place: &Place, arguments: &[&str], network: bool) -> Running {
+    let mut command = place.command(arguments);
+    if !network {
+        command.env("http_proxy", NO_NETWORK).env("https_proxy", NO_NETWORK);
+    }
+    Running::start(command)
+}
+
+/// The digest that `appliance list` names first.
+fn digest(place: &Place) -> String {
+    let outcome = start(place, &["appliance", "list"], false).finish(LATER_USE).exits(0);
+    let digest = outcome.stdout.split_whitespace().find(|word| word.len() >= 12 && is_hex(word));
+    digest.unwrap_or_else(|| panic!("no digest in:\n{}", outcome.stdout)).to_owned()
+}
+
+fn is_hex(word: &str) -> bool {
+    word.chars().all(|char| char.is_ascii_hexdigit())
+}
+
+fn works(place: &Place) {
+    let outcome = start(place, &["shell", "--", "cat", "/etc/debian_version"], false).finish(LATER_USE).exits(0);
+    assert!(outcome.stdout.starts_with("13"), "{outcome:#?}");
+    measured("appliance", "seconds of one command in a VM", outcome.took.as_secs_f64());
+}
+
+/// The whole life of an appliance; one test, because each step needs the one before and a build takes a minute.
+#[test]
+fn two_first_uses_then_no_network_then_corruption_then_another_machine() {
+    // Two first uses at once: one builds, the other waits, both succeed.
+    let place = Place::with_empty_cache();
+    let first = [start(&place, &["appliance", "build"], true), start(&place, &["appliance", "build"], true)];
+    for running in first {
+        let outcome = running.finish(FIRST_USE).exits(0);
+        measured("appliance", "seconds of a first use", outcome.took.as_secs_f64());
+    }
+    leftovers::no_processes(&place);
+    works(&place);
+
+    // What is corrupt is found: with the network it is built anew, and here it is told that there is none.
+    let digest = digest(&place);
+    let root = find(&folder(&place), "root0.squashfs");
+    let whole = std::fs::read(&root).unwrap();
+    let mut broken = whole.clone();
+    let middle = broken.len() / 2;
+    broken[middle] ^= 0xff;
+    std::fs::write(&root, &broken).unwrap();
+    let _ = start(&place, &["shell", "--", "true"], false).finish(FIRST_USE).exits(4).says(&["root0.squashfs"]);
+
+    // Mended, carried to another machine, and used there.
+    let _ = start(&place, &["appliance", "build"], true).finish(FIRST_USE).exits(0);
+    let archive = place.path().join("appliance.tar");
+    let archive = archive.to_str().unwrap();
+    let _ = start(&place, &["appliance", "export", "--output", archive], false).finish(LATER_USE).exits(0);
+    let other = Place::with_empty_cache();
+    let _ = start(&other, &["appliance", "import", archive], false).finish(LATER_USE).exits(0);
+    works(&other);
+
+    // Removed, it is gone.
+    let _ = start(&other, &["appliance", "rm", &digest], false).finish(LATER_USE).exits(0);
+    let left = leftovers::names(&folder(&other));
+    assert!(!left.contains(&digest), "{left:?}");
+    leftovers::no_processes(&other);
+}
+
+#[test]
+fn an_archive_that_was_changed_is_refused() {
+    let place = Place::new();
+    let archive = place.path().join("appliance.tar");
+    let path = archive.to_str().unwrap().to_owned();
+    let _ = start(&place, &["appliance", "export", "--output", &path], true).finish(FIRST_USE).exits(0);
+    let mut bytes = std::fs::read(&archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&archive, bytes).unwrap();
+    let other = Place::with_empty_cache();
+    let outcome = start(&other, &["appliance", "import", &path], false).finish(LATER_USE);
+    assert_ne!(outcome.code, 0, "{outcome:#?}");
+    assert_eq!(leftovers::names(&folder(&other)).iter().filter(|name| is_hex(name)).count(), 0);
+}
+
+#[test]
+fn no_network_on_first_use() {
+    let place = Place::with_empty_cache();
+    let _ = start(&place, &["appliance", "build"], false).finish(FIRST_USE).exits(4).says(&["127.0.0.1"]);
+    leftovers::no_processes(&place);
+}
+
+#[test]
+fn interrupted_while_it_is_built() {
+    let place = Place::with_empty_cache();
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 130), (Signal::SIGHUP, 130), (Signal::SIGKILL, 137)]
+    {
+        let mut running = start(&place, &["--progress", "json", "appliance", "build"], true);
+        running.wait_for("step-progress", FIRST_USE);
+        running.signal(signal);
+        let _ = running.finish(Duration::from_secs(10)).exits(code);
+        leftovers::no_processes(&place);
+        if signal != Signal::SIGKILL {
+            let left = leftovers::names(&folder(&place));
+            assert!(left.iter().all(|name| !name.contains("build-")), "{left:?}");
+        }
+    }
+    // The next run sweeps what the kill has left, even one that cannot build.
+    let _ = start(&place, &["appliance", "build"], false).finish(FIRST_USE).exits(4);
+    let left = leftovers::names(&folder(&place));
+    assert!(left.iter().all(|name| !name.contains("build-")), "{left:?}");
+}
+
+fn find(folder: &Path, name: &str) -> PathBuf {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().join(name));
+    entries.into_iter().find(|path| path.is_file()).unwrap()
+}
