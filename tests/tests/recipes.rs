@@ -1,0 +1,125 @@
+//! The recipes that ship: each is built by an ordinary user, booted with its firmware, and looked into.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
+
+use particle_vm_tests::{Place, leftovers, measured, place};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// A whole build and its tests under emulation, with another one beside it.
+const BUILD: Duration = Duration::from_secs(2400);
+
+/// One boot under emulation, with another one beside it.
+const BOOT: Duration = Duration::from_secs(420);
+
+/// Fetches the package of the installed kernel, so that it can be installed again without a network.
+const FETCH_KERNEL: &str = r#"  - type: run
+    name: fetch the kernel's package
+    options:
+      script: |
+        apt-get update
+        mkdir /var/lib/kernel-package
+        cd /var/lib/kernel-package
+        apt-get download $(dpkg-query --show --showformat '${Package}\n' 'linux-image-[0-9]*')
+        apt-get clean
+        rm -rf /var/lib/apt/lists/*
+disk:"#;
+
+/// Build `recipes/NAME.yml` and run its tests.
+fn build(place: &Place, name: &str, arguments: &[&str]) -> serde_json::Value {
+    let recipe = place::root().join("recipes").join(format!("{name}.yml"));
+    build_file(place, name, &recipe, arguments)
+}
+
+fn build_file(place: &Place, name: &str, recipe: &Path, arguments: &[&str]) -> serde_json::Value {
+    let outcome = place.start_build(recipe, &[&["--test"], arguments].concat()).finish(BUILD).exits(0);
+    measured(name, "seconds to build and test", outcome.took.as_secs_f64());
+    println!("{}", outcome.stderr);
+    leftovers::no_processes(place);
+    assert_eq!(leftovers::names(&place.work()), Vec::<String>::new());
+    let sums = Command::new("sha256sum").args(["--check", "--strict", "SHA256SUMS"]).current_dir(place.out()).output();
+    let sums = sums.unwrap();
+    assert!(sums.status.success(), "{}", String::from_utf8_lossy(&sums.stdout));
+    let manifest = std::fs::read(place.out().join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    measured(name, "timings", &manifest["timings"]);
+    manifest
+}
+
+/// Boot an output and wait for its login prompt.
+fn boots(place: &Place, file: &str, firmware: &str) {
+    let image = place.out().join(file);
+    let before = std::fs::read(&image).map(|bytes| bytes.len()).unwrap();
+    let timeout = format!("{}s", BOOT.as_secs());
+    let arguments =
+        ["boot", image.to_str().unwrap(), "--firmware", firmware, "--expect", "login:", "--timeout", &timeout];
+    let outcome = place.start(&arguments).finish(BOOT + Duration::from_secs(30)).exits(0);
+    measured(file, &format!("seconds to the login prompt, {firmware}"), outcome.took.as_secs_f64());
+    assert_eq!(std::fs::read(&image).unwrap().len(), before);
+    leftovers::no_processes(place);
+}
+
+/// Install the running kernel's package again in a copy of `file`; the copy still boots.
+fn survives_a_kernel_update(place: &Place, file: &str, firmwares: &[&str]) {
+    let copy = place.out().join("updated.qcow2");
+    let image = place.out().join(file);
+    let made = Command::new("qemu-img").args(["convert", "-O", "qcow2"]).arg(&image).arg(&copy).status().unwrap();
+    assert!(made.success());
+    let tests = "tests:\n  - name: the kernel's package is installed again\n    timeout: 20m\n    \
+                 run: dpkg --install /var/lib/kernel-package/*.deb && sync && echo installed again\n    \
+                 expect: installed again\n    diag: df -h; ls -lR /boot\n";
+    let tests = place.write("update.yml", format!("name: updated\n{tests}"));
+    let arguments =
+        ["test".as_ref(), tests.as_os_str(), "--image".as_ref(), copy.as_os_str(), "--keep-changes".as_ref()];
+    let outcome = place.start(&arguments).finish(BUILD).exits(0);
+    measured(file, "seconds to boot and install the kernel again", outcome.took.as_secs_f64());
+    for firmware in firmwares {
+        boots(place, "updated.qcow2", firmware);
+    }
+}
+
+/// A recipe that ships, with a stage that fetches the kernel's package.
+fn with_kernel_package(place: &Place, name: &str) -> PathBuf {
+    let recipe = std::fs::read_to_string(place::root().join("recipes").join(format!("{name}.yml"))).unwrap();
+    let changed = recipe.replacen("disk:", FETCH_KERNEL, 1);
+    assert_ne!(recipe, changed);
+    place.write(&format!("{name}.yml"), changed)
+}
+
+#[test]
+fn minimal_debug_locale() {
+    let place = Place::new();
+    let manifest = build(&place, "minimal-debug-locale", &[]);
+    assert!(manifest["packages"].as_object().unwrap().len() > 50, "{manifest:#}");
+    let raw = std::fs::metadata(place.out().join("minimal-debug-locale.raw")).unwrap();
+    let allocated = std::os::unix::fs::MetadataExt::blocks(&raw) * 512;
+    measured("minimal-debug-locale", "bytes allocated by the raw image", allocated);
+    assert!(allocated < raw.len(), "the raw image is not sparse");
+}
+
+#[test]
+fn simple_cli_bootable() {
+    let place = Place::new();
+    let recipe = with_kernel_package(&place, "simple-cli-bootable");
+    build_file(&place, "simple-cli-bootable", &recipe, &["--format", "raw"]);
+    boots(&place, "simple-cli-bootable.raw", "bios");
+    boots(&place, "simple-cli-bootable.raw", "uefi");
+    survives_a_kernel_update(&place, "simple-cli-bootable.raw", &["bios", "uefi"]);
+}
+
+#[test]
+fn qemu_formats() {
+    let place = Place::new();
+    build(&place, "qemu-formats", &[]);
+    for format in ["raw", "qcow2", "vmdk", "vdi", "vhd", "vhdx"] {
+        boots(&place, &format!("qemu-formats.{format}"), "uefi");
+    }
+}
+
+#[test]
+fn systemd_boot() {
+    let place = Place::new();
+    let recipe = with_kernel_package(&place, "systemd-boot");
+    build_file(&place, "systemd-boot", &recipe, &["--format", "raw"]);
+    survives_a_kernel_update(&place, "systemd-boot.raw", &["uefi"]);
+}
