@@ -1,0 +1,186 @@
+//! `make bench`: the table of budgets, with the peers measured in the same run.
+//!
+//! The peers are installed and measured by scripts of their own (`PARTICLE_VM_PEERS` names their folder; they need
+//! root). Without them the table has particle-vm's own rows only, and says so.
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends with a panic")]
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use particle_vm_tests::{Place, place};
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Runs of what takes seconds; the median counts.
+const RUNS: usize = 5;
+
+/// One measured run.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    wall: f64,
+    cpu: f64,
+}
+
+fn main() {
+    let place = Place::new();
+    let _ = measure(&mut place.command(&["appliance", "build"]));
+    let ours = (0..RUNS).map(|_| measure(&mut place.command(&["shell", "--", "true"]))).collect();
+    let ours = median(ours);
+    let empty = median((0..RUNS).map(|_| measure(&mut empty_init(&place))).collect());
+    let (build, memory) = measure_build(&place);
+    let peers = peers();
+
+    println!("| what | wall s | CPU s | budget | ratio of CPU s |");
+    println!("|---|---|---|---|---|");
+    row("VM start, `true`, powered off", ours, "", None);
+    row("the same kernel with an empty init", empty, "at most 1.3 x", Some(ours.cpu / empty.cpu));
+    for (label, budget, against) in [
+        ("guestfish-warm", "at most 0.5 x", ours),
+        ("fakemachine-true", "at most 0.25 x", ours),
+        ("vng-true", "", ours),
+        ("debos-bench", "at most 0.5 x", build),
+        ("mkosi-bench", "", build),
+    ] {
+        if let Some(peer) = peers.get(label) {
+            row(&format!("peer: {label}"), *peer, budget, Some(against.cpu / peer.cpu));
+        }
+    }
+    row("the reference image, everything fetched before", build, "", None);
+    println!();
+    println!("- memory of the host process: {} MiB (budget 64 MiB)", memory >> 10);
+    print_image(&place);
+    if peers.is_empty() {
+        println!(
+            "- the peers were not measured: PARTICLE_VM_PEERS names no folder with their scripts, or this is not root"
+        );
+    }
+}
+
+fn row(what: &str, run: Run, budget: &str, ratio: Option<f64>) {
+    let ratio = ratio.map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
+    println!("| {what} | {:.1} | {:.1} | {budget} | {ratio} |", run.wall, run.cpu);
+}
+
+/// Run a command to its end; its processor time is that of all the processes it waited for.
+fn measure(command: &mut Command) -> Run {
+    let before = children_cpu();
+    let started = Instant::now();
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Run { wall: started.elapsed().as_secs_f64(), cpu: children_cpu() - before }
+}
+
+fn children_cpu() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6
+}
+
+fn median(mut runs: Vec<Run>) -> Run {
+    runs.sort_by(|a, b| a.cpu.total_cmp(&b.cpu));
+    runs[runs.len() / 2]
+}
+
+/// QEMU with the appliance's kernel and an init that does nothing but power off.
+fn empty_init(place: &Place) -> Command {
+    let dir = place.path().join("empty");
+    if !dir.exists() {
+        std::fs::create_dir(&dir).unwrap();
+        let source = "#include <sys/reboot.h>\nint main(void) { reboot(RB_POWER_OFF); for (;;); }\n";
+        std::fs::write(dir.join("init.c"), source).unwrap();
+        let mut cc = Command::new("cc");
+        assert!(cc.args(["-static", "-O2", "-o", "init", "init.c"]).current_dir(&dir).status().unwrap().success());
+        let list = std::process::Command::new("sh")
+            .args(["-c", "echo init | cpio --quiet -o -H newc > initramfs"])
+            .current_dir(&dir)
+            .status();
+        assert!(list.unwrap().success());
+    }
+    let kernel = find(&place.cache().join("particle-vm/appliance"), "vmlinux");
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(dir.join("initramfs"))
+        .args(["-append", "quiet panic=-1 reboot=t"]);
+    qemu
+}
+
+fn find(folder: &Path, name: &str) -> PathBuf {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().join(name));
+    entries.into_iter().find(|path| path.is_file()).unwrap()
+}
+
+/// Build the reference image twice, the first time to fetch the packages; the second counts. Also the most memory that
+/// the process used itself, in KiB.
+fn measure_build(place: &Place) -> (Run, u64) {
+    let recipe = place::root().join("tests/bench/reference.yml");
+    let out = place.out();
+    let arguments = ["build".as_ref(), recipe.as_os_str(), "--output".as_ref(), out.as_os_str()];
+    let _ = measure(&mut place.command(&arguments));
+    let before = children_cpu();
+    let started = Instant::now();
+    let mut child = place.command(&arguments).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut memory = 0;
+    let status = loop {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse().ok());
+        memory = memory.max(peak.unwrap_or(0));
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    assert!(status.success());
+    (Run { wall: started.elapsed().as_secs_f64(), cpu: children_cpu() - before }, memory)
+}
+
+/// Allocated bytes of the raw image against its content, and the time of each stage.
+fn print_image(place: &Place) {
+    let manifest = std::fs::read(place.out().join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let allocated = std::fs::metadata(place.out().join("reference.raw")).unwrap().blocks() * 512;
+    let content = manifest["content_bytes"].as_u64().unwrap();
+    println!(
+        "- the raw image occupies {allocated} bytes for {content} bytes of content: {:.3} x (budget 1.05 x)",
+        allocated as f64 / content as f64
+    );
+    println!("- timings: {}", manifest["timings"]);
+}
+
+/// What the peers' scripts measured: label to the median of its runs.
+fn peers() -> BTreeMap<String, Run> {
+    let scripts = std::env::var_os("PARTICLE_VM_PEERS").map(PathBuf::from);
+    let Some(scripts) = scripts.filter(|folder| folder.is_dir() && nix::unistd::geteuid().is_root()) else {
+        return BTreeMap::new();
+    };
+    let base = std::env::var_os("PEERS").map_or_else(|| "/var/tmp/particle-vm-peers".into(), PathBuf::from);
+    let results = base.join("bench-results.tsv");
+    let _ = std::fs::remove_file(&results);
+    std::fs::create_dir_all(base.join("work")).unwrap();
+    for script in ["00-setup.sh", "11-boot-guestfish.sh", "10-boot-fakemachine.sh", "12-boot-vng.sh"] {
+        peer(&scripts, script, &[], &base, &results);
+    }
+    peer(&scripts, "20-build-debos.sh", &["debos-bench"], &base, &results);
+    peer(&scripts, "21-build-mkosi.sh", &["mkosi-bench"], &base, &results);
+    let mut runs: BTreeMap<String, Vec<Run>> = BTreeMap::new();
+    for line in std::fs::read_to_string(&results).unwrap().lines().skip(1) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let number = |index: usize| fields[index].parse::<f64>().unwrap();
+        runs.entry(fields[0].to_owned()).or_default().push(Run { wall: number(2), cpu: number(5) });
+    }
+    runs.into_iter().map(|(label, runs)| (label, median(runs))).collect()
+}
+
+fn peer(scripts: &Path, script: &str, arguments: &[&str], base: &Path, results: &Path) {
+    let mut command = Command::new("bash");
+    command.arg(scripts.join(script)).args(arguments).env("PEERS", base).env("RES", results);
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap();
+    if !status.success() {
+        eprintln!("{script} failed ({status}); its row is missing");
+    }
+}
