@@ -86,7 +86,7 @@ impl Mirror {
              \x20 - type: debootstrap\n\
              \x20   options: {{ suite: tiny, variant: extract, mirror: \"{}\", include: [tiny], keyring: tiny.gpg }}\n\
              {stages}\
-             disk: {{ size: 128MiB, partitions: [ {{ kind: root, mountpoint: /, size: grow }} ] }}\n\
+             disk: {{ size: 128MiB, partitions: [ {{ kind: root, mountpoint: /, grow: true }} ] }}\n\
              output: {{ formats: [raw] }}\n",
             self.url()
         )

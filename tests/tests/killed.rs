@@ -45,7 +45,8 @@ impl Scene {
         place.write("tiny.gpg", mirror::keyring());
         let stage = "  - type: run\n    options: { script: \"echo in the middle of a stage; sleep ${PAUSE}\" }\n";
         let recipe = mirror.recipe(stage).replace("[raw]", "[raw, qcow2, vmdk]");
-        let recipe = place.write("tiny.yml", recipe.replace("128MiB", "256MiB"));
+        let recipe = recipe.replace("128MiB", "256MiB") + "variables: { PAUSE: \"0\" }\n";
+        let recipe = place.write("tiny.yml", recipe);
         std::fs::write(place.out().join("tiny.raw"), EARLIER).unwrap();
         Self { place, recipe, _mirror: mirror }
     }

@@ -13,7 +13,8 @@ const BUILD: Duration = Duration::from_secs(2400);
 const BOOT: Duration = Duration::from_secs(420);
 
 /// Fetches the package of the installed kernel, so that it can be installed again without a network.
-const FETCH_KERNEL: &str = r#"  - type: run
+const FETCH_KERNEL: &str = r#"
+  - type: run
     name: fetch the kernel's package
     options:
       script: |
@@ -81,7 +82,7 @@ fn survives_a_kernel_update(place: &Place, file: &str, firmwares: &[&str]) {
 /// A recipe that ships, with a stage that fetches the kernel's package.
 fn with_kernel_package(place: &Place, name: &str) -> PathBuf {
     let recipe = std::fs::read_to_string(place::root().join("recipes").join(format!("{name}.yml"))).unwrap();
-    let changed = recipe.replacen("disk:", FETCH_KERNEL, 1);
+    let changed = recipe.replacen("\ndisk:", FETCH_KERNEL, 1);
     assert_ne!(recipe, changed);
     place.write(&format!("{name}.yml"), changed)
 }
