@@ -1,7 +1,7 @@
 //! What the end-to-end tests share: a place of its own for each test, the command under test, a Debian mirror on
 //! loopback that can misbehave, and a search for what a test has left behind.
 //!
-//! The tests run the real `particle-vm` (`PARTICLE_VM_BIN`) as the user that runs them, which is an ordinary one
+//! The tests run the real `particle-vm` (`PARTICLE_VM_TEST_BIN`) as the user that runs them, which is an ordinary one
 //! (`make check` sees to it). They share one appliance; everything else is each test's own.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]

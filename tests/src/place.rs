@@ -4,7 +4,12 @@ use crate::run::Running;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// A first use downloads and unpacks some hundred megabytes and starts a VM.
+const FIRST_USE: Duration = Duration::from_secs(600);
 
 /// A test's folders: recipe, output, work, and a home that holds nothing but the shared appliance.
 #[derive(Debug)]
@@ -17,7 +22,14 @@ pub struct Place {
 impl Place {
     /// A place that uses the appliance and the store that all tests share.
     pub fn new() -> Self {
+        static APPLIANCE: Once = Once::new();
         let cache = base().join("cache");
+        // Built here, with a deadline of its own, and not on the time of whichever test comes first.
+        APPLIANCE.call_once(|| {
+            let place = Self::with_cache(cache.clone());
+            let built = place.start(&["appliance", "build"]).finish(FIRST_USE).exits(0);
+            crate::measured("appliance", "seconds until it is there", built.took.as_secs_f64());
+        });
         Self::with_cache(cache)
     }
 
@@ -110,17 +122,18 @@ impl Default for Place {
     }
 }
 
-/// The command under test: `PARTICLE_VM_BIN`, or the release build of this workspace.
+/// The command under test: `PARTICLE_VM_TEST_BIN`, or the release build of this workspace.
 pub fn binary() -> PathBuf {
-    std::env::var_os("PARTICLE_VM_BIN").map_or_else(|| root().join("target/release/particle-vm"), PathBuf::from)
+    std::env::var_os("PARTICLE_VM_TEST_BIN").map_or_else(|| root().join("target/release/particle-vm"), PathBuf::from)
 }
 
-/// The workspace's root.
+/// The source tree: `PARTICLE_VM_TEST_ROOT` where the tests run in a copy, or this workspace.
 pub fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    let built_in = || Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
+    std::env::var_os("PARTICLE_VM_TEST_ROOT").map_or_else(built_in, PathBuf::from)
 }
 
-/// Where the tests keep what they share: `PARTICLE_VM_E2E`, or `target/e2e`.
+/// Where the tests keep what they make.
 pub fn base() -> PathBuf {
-    std::env::var_os("PARTICLE_VM_E2E").map_or_else(|| root().join("target/e2e"), PathBuf::from)
+    root().join("target/e2e")
 }

@@ -14,7 +14,7 @@ const DISK: &str = "disk: { size: 2GiB }\n";
 
 /// `build` refuses `recipe`, points at `at` (`line:column`) and says each of `texts`.
 fn refused(recipe: &str, at: &str, texts: &[&str]) {
-    refused_in(&Place::new(), recipe, at, texts);
+    refused_in(&Place::with_empty_cache(), recipe, at, texts);
 }
 
 fn refused_in(place: &Place, recipe: &str, at: &str, texts: &[&str]) {
@@ -119,7 +119,7 @@ fn an_absolute_path() {
 
 #[test]
 fn a_symlink_out_of_the_recipes_folder() {
-    let place = Place::new();
+    let place = Place::with_empty_cache();
     std::os::unix::fs::symlink("/etc/passwd", place.path().join("recipe/link")).unwrap();
     let stage = "  - type: copy\n    options: { source: link, destination: /srv }\n";
     refused_in(&place, &format!("{HEAD}{stage}{DISK}"), "6:24", &["link"]);
@@ -131,7 +131,7 @@ fn all_problems_are_told_together() {
         "{HEAD}  - type: apt\n    options: {{ pacakges: [sudo] }}\n  - type: timezoen\ndisk: {{ size: 0 }}\noutput: {{ \
          formats: [qcow3] }}\n"
     );
-    let place = Place::new();
+    let place = Place::with_empty_cache();
     let path = place.write("bad.yml", recipe);
     let said = ["pacakges", "timezoen", "size", "qcow3", "bad.yml:6:", "bad.yml:7:", "bad.yml:8:", "bad.yml:9:"];
     let outcome = place.start(&["check".as_ref(), path.as_os_str()]).finish(DEADLINE).exits(2).says(&said);
