@@ -2,14 +2,22 @@
 # Makes what only maintainer scripts make. Runs once, as root, in the appliance's own VM, after the packages have been
 # unpacked; the files that it changes become the second layer of the root file system.
 set -eu
-export LC_ALL=C PATH=/usr/sbin:/usr/bin DEBIAN_FRONTEND=noninteractive DPKG_MAINTSCRIPT_PACKAGE=particle-vm
+export LC_ALL=C PATH=/usr/sbin:/usr/bin DPKG_MAINTSCRIPT_PACKAGE=base-files
 
-# Accounts, the folders of base-files, nsswitch.conf and the cache of the dynamic linker, and the alternatives `which`
-# and `awk`: the scripts of the packages themselves, which are short and ask nothing.
-for package in base-passwd base-files libc-bin debianutils mawk; do
-    echo "configure $package"
-    /bin/sh -e "/var/lib/dpkg/info/$package.postinst" configure ""
+echo "accounts"
+# As base-passwd does; its own script starts debconf, which has nothing to ask.
+cp /usr/share/base-passwd/passwd.master /etc/passwd
+cp /usr/share/base-passwd/group.master /etc/group
+
+# Folders, nsswitch.conf, the cache of the dynamic linker: the scripts of the packages themselves, which ask nothing.
+for package in base-files libc-bin; do
+    echo "$package"
+    /bin/sh "/var/lib/dpkg/info/$package.postinst" configure ""
 done
+
+echo "alternatives"
+update-alternatives --quiet --install /usr/bin/which which /usr/bin/which.debianutils 0
+update-alternatives --quiet --install /usr/bin/awk awk /usr/bin/mawk 5
 
 # All certificates that Mozilla trusts. The package's own script asks debconf for this list.
 echo "certificates"
