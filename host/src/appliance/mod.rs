@@ -1,15 +1,20 @@
 //! The appliance: the kernel and the root file system of the VM, built of Debian's packages by an ordinary user.
 
+mod assemble;
 mod build;
 mod cache;
 mod deb;
 mod definition;
 mod error;
+mod export;
 mod fetch;
 mod image;
+mod import;
 mod kernel;
 mod manifest;
 mod modules;
+mod oci;
+mod publish;
 mod root;
 mod tree;
 mod unpack;
@@ -28,7 +33,8 @@ use std::path::{Path, PathBuf};
 /// Which appliance is wanted.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// `--appliance`: the folder of an appliance. Without it the one of the cache is taken, or built.
+    /// `--appliance`: the folder of an appliance, or an archive of one, which is imported into the cache. Without it the
+    /// one of the cache is taken, or built.
     pub appliance: Option<PathBuf>,
     /// `--mirror`: the mirror to build it from. Without it, [`apt::mirror`] finds one.
     pub mirror: Option<String>,
@@ -47,8 +53,8 @@ impl Appliance {
     /// # Errors
     /// When it cannot be used, fetched or built.
     pub async fn ensure(dirs: &Dirs, request: &Request, events: &Events) -> Result<Self, ApplianceError> {
-        if let Some(folder) = &request.appliance {
-            return Self::open(folder, dirs).await;
+        if let Some(given) = &request.appliance {
+            return if given.is_dir() { Self::open(given, dirs).await } else { import(dirs, given, events).await };
         }
         let named = apt::named_mirror(request.mirror.as_deref()).map_err(ApplianceError::Fetch)?;
         if let Some(found) = Self::cached(dirs, named.as_deref(), events).await {
@@ -187,6 +193,53 @@ pub async fn remove(dirs: &Dirs, digest: &str, events: &Events) -> Result<String
     let digest = cache::find(dirs, digest)?;
     cache::remove(dirs, &digest)?;
     Ok(digest)
+}
+
+/// Write the appliance whose digest begins with `digest`, or the one that builds use now, into the archive `output`
+/// (an OCI image layout that holds one artifact). Gives the size and the SHA-256 of the archive.
+///
+/// # Errors
+/// When there is no such appliance, it is damaged, or the archive cannot be written.
+pub async fn export(
+    dirs: &Dirs,
+    digest: Option<&str>,
+    output: &Path,
+    events: &Events,
+) -> Result<ManifestFile, ApplianceError> {
+    let digest = match digest {
+        Some(digest) => cache::find(dirs, digest)?,
+        None => cache::indexed(dirs, None).ok_or_else(|| ApplianceError::Unknown { digest: "in use".into() })?,
+    };
+    let appliance = Appliance::open(&cache::folder(dirs, &digest), dirs).await?;
+    let (output, events) = (output.to_owned(), events.clone());
+    let written = tokio::task::spawn_blocking(move || export::write(&appliance, &output, &events));
+    written.await.map_err(ApplianceError::Task)?
+}
+
+/// Bring the appliance in `archive` into the cache. When it is of the definition of this program, builds use it from now
+/// on.
+///
+/// # Errors
+/// When the archive holds no appliance that this program can use, or was altered, or the cache cannot be written.
+pub async fn import(dirs: &Dirs, archive: &Path, events: &Events) -> Result<Appliance, ApplianceError> {
+    let known = import::announced(archive).map(|digest| cache::folder(dirs, &digest));
+    if let Some(folder) = known
+        && let Ok(found) = Appliance::open(&folder, dirs).await
+    {
+        return Ok(found);
+    }
+    if !import::is_archive(archive) {
+        std::fs::metadata(archive).map_err(ApplianceError::io("open", archive))?;
+        let reason = "it is neither the folder of an appliance nor an archive of one".into();
+        return Err(ApplianceError::Unusable { path: archive.to_owned(), reason });
+    }
+    let _lock = cache::lock(dirs, events).await?;
+    let digest = publish::import(dirs, archive, events).await?;
+    let found = Appliance::open(&cache::folder(dirs, &digest), dirs).await?;
+    if found.manifest.definition == definition::digest() {
+        cache::enter(dirs, None, &digest)?;
+    }
+    Ok(found)
 }
 
 /// Lower-case hexadecimal.

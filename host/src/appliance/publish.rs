@@ -1,0 +1,62 @@
+//! Putting of a whole appliance into its place in the cache.
+
+use super::cache;
+use super::error::ApplianceError;
+use super::manifest::{self, Manifest, file};
+use crate::dirs::Dirs;
+use crate::event::Events;
+use crate::workspace::Workspace;
+use std::fs::{self, File};
+use std::path::Path;
+
+/// Bring the appliance of an archive into its place. The caller holds the lock. Gives the digest.
+///
+/// # Errors
+/// When the archive is none of an appliance for this program, or the cache cannot be written.
+pub async fn import(dirs: &Dirs, archive: &Path, events: &Events) -> Result<String, ApplianceError> {
+    let (dirs, archive, events) = (dirs.clone(), archive.to_owned(), events.clone());
+    let imported = tokio::task::spawn_blocking(move || {
+        let workspace = Workspace::new(&dirs.appliances(), cache::BUILD_PREFIX).map_err(ApplianceError::Workspace)?;
+        let (blobs, made) = (workspace.path().join("blobs"), workspace.path().join("made"));
+        for folder in [&blobs, &made] {
+            fs::create_dir(folder).map_err(ApplianceError::io("create", folder))?;
+        }
+        let manifest = super::import::read(&archive, &blobs, &made, &events)?;
+        place(&dirs, &made, &manifest)?;
+        Ok(manifest.digest)
+    });
+    imported.await.map_err(ApplianceError::Task)?
+}
+
+/// Describe the files in `made` in the manifest, and write it there.
+///
+/// # Errors
+/// When a file cannot be read, or the manifest not be written.
+pub fn describe(made: &Path, manifest: &mut Manifest) -> Result<(), ApplianceError> {
+    for name in file::ALL.into_iter().filter(|name| made.join(name).exists()) {
+        manifest.files.insert(name.to_owned(), manifest::describe(&made.join(name))?);
+    }
+    let path = made.join(manifest::FILE);
+    let text = serde_json::to_vec_pretty(&manifest).map_err(std::io::Error::from);
+    let text = text.map_err(ApplianceError::io("write", &path))?;
+    fs::write(&path, text).map_err(ApplianceError::io("write", &path))
+}
+
+/// Bring the files in `made` to the disk, and the folder to its place in the cache.
+///
+/// # Errors
+/// When the cache cannot be written.
+pub fn place(dirs: &Dirs, made: &Path, manifest: &Manifest) -> Result<(), ApplianceError> {
+    let sync =
+        |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(ApplianceError::io("write", path));
+    for name in manifest.files.keys().map(String::as_str).chain([manifest::FILE]) {
+        sync(&made.join(name))?;
+    }
+    sync(made)?;
+    let folder = cache::folder(dirs, &manifest.digest);
+    if folder.exists() {
+        cache::remove(dirs, &manifest.digest)?;
+    }
+    fs::rename(made, &folder).map_err(ApplianceError::io("create", &folder))?;
+    sync(&dirs.appliances())
+}
