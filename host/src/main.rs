@@ -8,8 +8,10 @@ fn main() -> ExitCode {
     let Cli { global, verb } = Cli::parse();
     process::run(&global, async |ui| match verb {
         Verb::Check(verb) => verb.run(&ui),
+        Verb::Plan(verb) => verb.run().await,
         Verb::Schema(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
+        Verb::Appliance(verb) => verb.run(&ui).await,
         Verb::Cache(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),

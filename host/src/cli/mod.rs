@@ -1,11 +1,13 @@
 //! The command line: one file for each verb, with its options, its help and what it calls.
 
+pub mod appliance;
 pub mod cache;
 pub mod check;
 pub mod completions;
 pub mod init;
 pub mod man;
 mod options;
+pub mod plan;
 pub mod process;
 pub mod schema;
 mod stdout;
@@ -72,10 +74,14 @@ pub enum Progress {
 pub enum Verb {
     /// Check recipes without building them
     Check(check::Check),
+    /// Print what a build would do, as JSON
+    Plan(plan::Plan),
     /// Print the JSON Schema of recipes
     Schema(schema::Schema),
     /// Write a recipe to start from
     Init(init::Init),
+    /// Handle the small Debian that the VM runs
+    Appliance(appliance::Appliance),
     /// Look at what is kept of earlier builds, or remove it
     Cache(cache::Cache),
     /// Print the completions for a shell

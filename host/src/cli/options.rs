@@ -1,5 +1,6 @@
 //! Options that several verbs share.
 
+use crate::engine;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -18,6 +19,12 @@ pub struct Sources {
     /// Without it, the one that belongs to this version; it is built on first use.
     #[arg(long, value_name = "PATH", env = "PARTICLE_VM_APPLIANCE")]
     pub appliance: Option<PathBuf>,
+}
+
+impl From<Sources> for engine::Sources {
+    fn from(sources: Sources) -> Self {
+        Self { mirror: sources.mirror, appliance: sources.appliance }
+    }
 }
 
 /// A variable of a recipe, `NAME=VALUE`.

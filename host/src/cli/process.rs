@@ -53,6 +53,9 @@ pub fn run<F: Future<Output = Result<u8>>>(global: &Global, verb: impl FnOnce(Ui
 
 async fn watch<F: Future<Output = Result<u8>>>(global: &Global, verb: impl FnOnce(Ui) -> F) -> u8 {
     let ui = Ui::start(global.progress, global.verbose);
+    if nix::unistd::geteuid().is_root() {
+        ui.events().warn("running as root, which particle-vm does not need: what it starts can do more than it has to");
+    }
     let result = match Signals::new() {
         Ok(signals) => {
             let verb = verb(ui.clone());
