@@ -1,11 +1,16 @@
 //! The command `particle-vm`: nothing but the choice of the verb.
 
 use clap::Parser;
-use particle_vm::cli::{Cli, Verb, process};
+use particle_vm::cli::{Cli, Task, Verb, process};
+use particle_vm::vm::virtiofs;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let Cli { global, verb } = Cli::parse();
+    let Cli { global, task } = Cli::parse();
+    let verb = match task {
+        Task::Verb(verb) => verb,
+        Task::InternalVirtiofsd(server) => return virtiofs::daemon_main(server),
+    };
     process::run(&global, async |ui| match verb {
         Verb::Check(verb) => verb.run(&ui),
         Verb::Plan(verb) => verb.run().await,

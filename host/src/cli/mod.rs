@@ -12,6 +12,7 @@ pub mod process;
 pub mod schema;
 mod stdout;
 
+use crate::vm::virtiofs;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// What every `--help` ends with.
@@ -39,7 +40,18 @@ pub struct Cli {
     pub global: Global,
     /// What to do.
     #[command(subcommand)]
-    pub verb: Verb,
+    pub task: Task,
+}
+
+/// What a process of this program is for.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// What a user asks for.
+    #[command(flatten)]
+    Verb(Verb),
+    /// Serve a shared folder to a VM: what particle-vm starts beside QEMU
+    #[command(name = virtiofs::VERB, hide = true)]
+    InternalVirtiofsd(virtiofs::Server),
 }
 
 /// Options that every verb takes.

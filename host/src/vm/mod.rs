@@ -1,3 +1,33 @@
 //! The virtual machine and what it is connected to.
+//!
+//! [`Hypervisor::detect`] looks at the host once per command, [`Session::start`] starts a VM and waits for its agent,
+//! [`Session::run`] hands it a job. Nothing here has a name in the file system that two processes would have to agree
+//! upon: every channel is a socket that exists before QEMU is started and is handed to it as a descriptor. Nothing
+//! outlives its [`Session`]: dropping it kills the processes.
 
+mod accel;
+mod arguments;
+mod channel;
+mod config;
+mod confine;
+mod console;
+mod disk;
+mod error;
+mod hypervisor;
+mod initramfs;
+mod link;
+mod machine;
+mod memory;
 pub mod proxy;
+mod qmp;
+mod session;
+mod terminal;
+pub mod virtiofs;
+
+pub use accel::{Accel, Accelerator, NoKvm, open_kvm};
+pub use config::{ConfigError, Disk, VmConfig};
+pub use error::VmError;
+pub use hypervisor::{Hypervisor, HypervisorError, Version};
+pub use link::LinkError;
+pub use session::Session;
+pub use terminal::{Stream, Terminal};

@@ -1,0 +1,144 @@
+//! The command line of QEMU.
+
+use super::accel::Accelerator;
+use super::config::VmConfig;
+use particle_vm_protocol::{CONTROL_PORT, NETWORK_PORT, serial};
+use serde_json::json;
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::path::Path;
+
+/// The kernel's command line. Under emulation `cryptomgr.notests` saves a fifth of the start; without `tsc=reliable`
+/// every processor but the first costs as much again. The kernel restarts at a panic, which `-no-reboot` makes an end of
+/// QEMU that says so, without a device and its driver for it.
+const KERNEL: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests tsc=reliable no_timer_check \
+                      random.trust_cpu=on 8250.nr_uarts=1";
+
+/// A chipset with PCI Express and nothing else. `microvm` starts no faster once the firmware is the same.
+const MACHINE: &str = "q35,hpet=off,smm=off,sata=off,i8042=off,smbus=off,vmport=off,graphics=off,usb=off,\
+                       dump-guest-core=off";
+
+/// Firmware that jumps to the kernel without looking for devices first; it is part of QEMU.
+const FIRMWARE: &str = "qboot.rom";
+
+/// System calls that QEMU has no use for once it runs; with `spawn=deny` it cannot start a program.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// The descriptors that QEMU inherits.
+#[derive(Debug)]
+pub struct Channels {
+    /// The monitor.
+    pub monitor: RawFd,
+    /// The serial console.
+    pub console: RawFd,
+    /// The control port.
+    pub control: RawFd,
+    /// The network port.
+    pub network: Option<RawFd>,
+    /// The share's file servers, in the order of [`VmConfig::shares`].
+    pub shares: Vec<RawFd>,
+}
+
+/// The whole command line without the program.
+pub fn arguments(config: &VmConfig, accelerator: Accelerator, channels: &Channels) -> Vec<OsString> {
+    let mut line = Line::default();
+    line.option("-nodefaults").option("-no-user-config").option("-no-reboot");
+    line.pair("-display", "none").pair("-sandbox", SANDBOX);
+    let shared = !channels.shares.is_empty();
+    line.pair("-machine", format!("{MACHINE}{}", if shared { ",memory-backend=memory" } else { "" }));
+    match accelerator {
+        Accelerator::Kvm => line.pair("-accel", "kvm").pair("-cpu", "host"),
+        Accelerator::Tcg => line.pair("-accel", "tcg,thread=multi").pair("-cpu", "max"),
+    };
+    line.pair("-smp", config.cpus.to_string()).pair("-m", format!("{}M", config.memory_mib));
+    if shared {
+        // The file servers map the guest's memory.
+        let size = config.memory_mib;
+        line.pair("-object", format!("memory-backend-memfd,id=memory,size={size}M,share=on"));
+    }
+    if let Some(firmware) = firmware(config.hypervisor.program()) {
+        line.pair("-bios", firmware);
+    }
+    line.pair("-kernel", &config.kernel).pair("-initrd", config.initramfs()).pair("-append", KERNEL);
+    line.channel("monitor", channels.monitor).pair("-mon", "chardev=monitor,mode=control");
+    line.channel("console", channels.console).pair("-serial", "chardev:console");
+    disks(&mut line, config);
+    ports(&mut line, channels);
+    for ((tag, ..), &number) in config.shares().zip(&channels.shares) {
+        line.channel(tag, number);
+        line.pair("-device", format!("vhost-user-fs-pci,chardev={tag},tag={tag},queue-size=1024"));
+    }
+    line.0
+}
+
+/// The disks. Each has its name as serial number, by which the agent finds it.
+fn disks(line: &mut Line, config: &VmConfig) {
+    for (layer, path) in config.root_layers.iter().enumerate() {
+        let name = format!("{}{layer}", serial::ROOT_PREFIX);
+        line.json(&json!({
+            "driver": "raw", "node-name": name, "read-only": true,
+            "file": { "driver": "file", "filename": path, "read-only": true },
+        }));
+        line.disk(&name);
+    }
+    for (name, disk) in [(serial::SCRATCH, &config.scratch), (serial::TARGET, &config.target)] {
+        let Some(disk) = disk else { continue };
+        line.json(&json!({
+            "driver": "raw", "node-name": name, "discard": "unmap", "detect-zeroes": "unmap",
+            // Nothing of it has to survive a crash of the host: an image is synced when it is complete.
+            "cache": { "direct": false, "no-flush": true },
+            // Containers' seccomp profiles refuse io_uring, and threads are as fast under emulation.
+            "file": { "driver": "file", "filename": disk.path, "aio": "threads", "discard": "unmap" },
+        }));
+        line.disk(name);
+    }
+}
+
+/// The virtio-serial ports.
+fn ports(line: &mut Line, channels: &Channels) {
+    line.pair("-device", "virtio-serial-pci,max_ports=3");
+    let ports = [("control", CONTROL_PORT, Some(channels.control)), ("network", NETWORK_PORT, channels.network)];
+    for (id, name, number) in ports {
+        let Some(number) = number else { continue };
+        line.channel(id, number);
+        line.pair("-device", format!("virtserialport,chardev={id},name={name}"));
+    }
+}
+
+/// The fast firmware, where this QEMU brings it along; elsewhere QEMU takes its usual one.
+fn firmware(program: &Path) -> Option<OsString> {
+    let program = program.canonicalize().ok()?;
+    let file = program.parent()?.parent()?.join("share/qemu").join(FIRMWARE);
+    file.is_file().then(|| file.into_os_string())
+}
+
+#[derive(Default)]
+struct Line(Vec<OsString>);
+
+impl Line {
+    fn option(&mut self, name: &str) -> &mut Self {
+        self.0.push(name.into());
+        self
+    }
+
+    fn pair(&mut self, name: &str, value: impl Into<OsString>) -> &mut Self {
+        self.0.push(name.into());
+        self.0.push(value.into());
+        self
+    }
+
+    /// A connected socket that QEMU inherits.
+    fn channel(&mut self, id: &str, number: RawFd) -> &mut Self {
+        self.pair("-chardev", format!("socket,id={id},fd={number}"))
+    }
+
+    /// JSON, because commas in a path would end the value in QEMU's own syntax.
+    fn json(&mut self, node: &serde_json::Value) -> &mut Self {
+        self.pair("-blockdev", node.to_string())
+    }
+
+    fn disk(&mut self, name: &str) -> &mut Self {
+        // An error of the host's disk stops the VM and is told on the monitor; the guest would take it for its own.
+        self.pair("-device", format!("virtio-blk-pci,drive={name},serial={name},werror=stop,rerror=stop"))
+    }
+}

@@ -1,0 +1,83 @@
+//! What the guest's kernel writes to its serial console.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Most bytes that are kept.
+const CAPACITY: usize = 64 << 10;
+
+/// Most lines that an error report shows.
+const TAIL_LINES: usize = 40;
+
+/// The last bytes that came from a console or from a process' standard error. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Tail(Arc<Mutex<VecDeque<u8>>>);
+
+impl Tail {
+    /// Keep what `source` gives, until its end.
+    pub async fn follow(self, mut source: impl AsyncRead + Unpin) {
+        let mut buffer = vec![0; 4096];
+        // A source that breaks is the same as one that ends: what was read so far is all there is.
+        while let Ok(length @ 1..) = source.read(&mut buffer).await {
+            self.push(&buffer[..length]);
+        }
+    }
+
+    /// Keep `bytes`, and forget as many old ones as are too many.
+    pub fn push(&self, bytes: &[u8]) {
+        let mut ring = self.lock();
+        let bytes = &bytes[bytes.len().saturating_sub(CAPACITY)..];
+        let surplus = (ring.len() + bytes.len()).saturating_sub(CAPACITY);
+        ring.drain(..surplus);
+        ring.extend(bytes);
+    }
+
+    /// The last lines, invalid UTF-8 replaced, without empty lines.
+    pub fn lines(&self) -> Vec<String> {
+        let bytes: Vec<u8> = self.lock().iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+        lines[lines.len().saturating_sub(TAIL_LINES)..].iter().map(ToString::to_string).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<u8>> {
+        // A push that panicked half-way leaves bytes that are as good as any.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_bytes_are_kept_and_no_more() {
+        let tail = Tail::default();
+        for number in 0..20_000 {
+            tail.push(format!("line {number}\n").as_bytes());
+        }
+        assert!(tail.lock().len() <= CAPACITY);
+        let lines = tail.lines();
+        assert_eq!(lines.len(), TAIL_LINES);
+        assert_eq!(lines.last().map(String::as_str), Some("line 19999"));
+    }
+
+    #[test]
+    fn a_piece_that_is_longer_than_the_ring_leaves_its_end() {
+        let tail = Tail::default();
+        tail.push(&vec![b'x'; CAPACITY]);
+        let mut long = vec![b'y'; 3 * CAPACITY];
+        long.extend(b"\nend\xff\r\n\n");
+        tail.push(&long);
+        assert_eq!(tail.lock().len(), CAPACITY);
+        assert_eq!(tail.lines().last().map(String::as_str), Some("end\u{fffd}"));
+    }
+
+    #[tokio::test]
+    async fn a_source_is_followed_to_its_end() {
+        let tail = Tail::default();
+        tail.clone().follow(&b"one\ntwo"[..]).await;
+        assert_eq!(tail.lines(), ["one", "two"]);
+    }
+}

@@ -1,0 +1,314 @@
+//! The processes of a VM, and what is to be said when one of them ends.
+
+use super::accel::{Accelerator, DEVICE};
+use super::arguments::{Channels, arguments};
+use super::channel;
+use super::config::VmConfig;
+use super::confine;
+use super::console::Tail;
+use super::error::VmError;
+use super::link::Link;
+use super::proxy::ProxyError;
+use super::qmp::{Incident, Qmp, RunState, ShutdownCause};
+use super::virtiofs;
+use crate::child;
+use futures::future::{self, FutureExt};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// How long what a dead process has written may take to arrive.
+const AFTERMATH: Duration = Duration::from_millis(500);
+
+/// How long QEMU may take to end after the guest has gone.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// QEMU and the processes that serve it. Dropping it kills them.
+#[derive(Debug)]
+pub struct Machine {
+    qemu: Child,
+    qmp: Qmp,
+    stderr: Followed,
+    console: Followed,
+    servers: Vec<virtiofs::Running>,
+    network: Option<JoinHandle<Result<(), ProxyError>>>,
+    disks: Vec<(String, PathBuf)>,
+    shutdown: Option<ShutdownCause>,
+}
+
+/// What a process or a guest writes, and the task that reads it.
+#[derive(Debug)]
+struct Followed {
+    tail: Tail,
+    reader: JoinHandle<()>,
+}
+
+impl Followed {
+    fn new(source: impl tokio::io::AsyncRead + Unpin + Send + 'static) -> Self {
+        let tail = Tail::default();
+        let reader = tokio::spawn(tail.clone().follow(source));
+        Self { tail, reader }
+    }
+
+    /// The last lines, after the source has ended, or not much later.
+    async fn finished(&mut self) -> String {
+        if !self.reader.is_finished() {
+            // What arrived until then is what there is.
+            let _ = timeout(AFTERMATH, &mut self.reader).await;
+        }
+        self.text()
+    }
+
+    fn text(&self) -> String {
+        self.tail.lines().join("\n")
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// Our ends of the channels, and QEMU's.
+struct Ends {
+    monitor: UnixStream,
+    console: UnixStream,
+    control: UnixStream,
+    network: Option<UnixStream>,
+    theirs: Vec<OwnedFd>,
+    channels: Channels,
+}
+
+impl Ends {
+    fn new(network: bool) -> io::Result<Self> {
+        let (monitor, monitor_fd) = channel::pair()?;
+        let (console, console_fd) = channel::pair()?;
+        let (control, control_fd) = channel::pair()?;
+        let network = network.then(channel::pair).transpose()?;
+        let (network, network_fd) = network.unzip();
+        let channels = Channels {
+            monitor: monitor_fd.as_raw_fd(),
+            console: console_fd.as_raw_fd(),
+            control: control_fd.as_raw_fd(),
+            network: network_fd.as_ref().map(AsRawFd::as_raw_fd),
+            shares: Vec::new(),
+        };
+        let theirs = [monitor_fd, console_fd, control_fd].into_iter().chain(network_fd).collect();
+        Ok(Self { monitor, console, control, network, theirs, channels })
+    }
+}
+
+impl Machine {
+    /// Start the file servers and QEMU. The files that `config` names are there.
+    pub async fn start(config: &VmConfig, accelerator: Accelerator) -> Result<(Self, Link), VmError> {
+        let mut ends = Ends::new(config.network.is_some()).map_err(VmError::Spawn)?;
+        let mut servers = Vec::new();
+        for (tag, folder, read_only) in config.shares() {
+            let (server, client) = virtiofs::Running::spawn(tag, folder, read_only, &config.workspace)
+                .map_err(|source| VmError::Share { folder: folder.to_owned(), source })?;
+            ends.channels.shares.push(client.as_raw_fd());
+            ends.theirs.push(client);
+            servers.push(server);
+        }
+        let mut command = child::command(config.hypervisor.program());
+        command.args(arguments(config, accelerator, &ends.channels)).stdout(Stdio::null()).stderr(Stdio::piped());
+        tracing::debug!(?command, "QEMU");
+        channel::inherit(&mut command, &ends.theirs.iter().collect::<Vec<_>>());
+        confine_qemu(&mut command, config).map_err(VmError::Spawn)?;
+        let mut qemu = command.spawn().map_err(VmError::Spawn)?;
+        // Only QEMU holds its ends now, so that they close with it.
+        drop(ends.theirs);
+        let mut stderr =
+            Followed::new(qemu.stderr.take().ok_or_else(|| VmError::Spawn(io::ErrorKind::BrokenPipe.into()))?);
+        let Ok(qmp) = Qmp::connect(ends.monitor).await else {
+            // QEMU greets as soon as it has read its command line: it refused it.
+            return Err(match timeout(ENDING, qemu.wait()).await {
+                Ok(Ok(status)) => VmError::QemuDied { status, stderr: stderr.finished().await },
+                Ok(Err(error)) => VmError::Spawn(error),
+                Err(_) => VmError::Spawn(io::ErrorKind::TimedOut.into()),
+            });
+        };
+        let network = match (&config.network, ends.network) {
+            (Some(proxy), Some(stream)) => {
+                let proxy = proxy.clone();
+                Some(tokio::spawn(async move { proxy.serve(stream).await }))
+            }
+            _ => None,
+        };
+        let console = Followed::new(ends.console);
+        let machine = Self { qemu, qmp, stderr, console, servers, network, disks: disk_files(config), shutdown: None };
+        Ok((machine, Link::new(ends.control)))
+    }
+
+    /// The end of the guest's console.
+    pub fn console(&self) -> String {
+        self.console.text()
+    }
+
+    /// Wait until something happens that ends the VM, and tell what. Can be dropped and called again.
+    pub async fn trouble(&mut self) -> VmError {
+        loop {
+            let servers = &mut self.servers;
+            tokio::select! {
+                biased;
+                Some(incident) = self.qmp.incident() => match incident {
+                    Incident::Shutdown(cause) => self.shutdown = Some(cause),
+                    Incident::DiskError { disk, no_space, reason } => return self.disk_error(&disk, no_space, reason),
+                    Incident::Stopped => if let Some(error) = self.stopped().await { return error },
+                },
+                status = self.qemu.wait() => return match status {
+                    Ok(status) => self.post_mortem(status).await,
+                    Err(error) => VmError::Spawn(error),
+                },
+                (server, status) = first_ended(servers) => return self.share_ended(server, status).await,
+                error = broken(&mut self.network) => return VmError::Network(error),
+            }
+        }
+    }
+
+    /// The guest has closed the control channel: wait for the reason.
+    pub async fn gone(&mut self) -> VmError {
+        match timeout(ENDING, self.trouble()).await {
+            Ok(error) => error,
+            Err(_) => VmError::AgentGone { console: self.console() },
+        }
+    }
+
+    /// Wait for QEMU's end after the guest was asked to switch off.
+    ///
+    /// # Errors
+    /// When something else happens before.
+    pub async fn switched_off(&mut self) -> Result<(), VmError> {
+        match self.trouble().await {
+            VmError::GuestEnded { .. } if self.shutdown == Some(ShutdownCause::guest_shutdown) => Ok(()),
+            error => Err(error),
+        }
+    }
+
+    fn disk_error(&self, disk: &str, no_space: bool, reason: String) -> VmError {
+        let path = self.disks.iter().find(|(name, _)| name == disk).map(|(_, path)| path.clone());
+        let path = path.unwrap_or_else(|| disk.into());
+        if no_space { VmError::HostDiskFull { path } } else { VmError::HostDisk { path, reason } }
+    }
+
+    /// Why the VM stands still, unless it is about to end.
+    async fn stopped(&mut self) -> Option<VmError> {
+        let state = self.qmp.state().await.ok()?;
+        // An error of a disk is told by an incident of its own, a shutdown by QEMU's end.
+        if matches!(state, RunState::running | RunState::shutdown | RunState::io_error) {
+            return None;
+        }
+        // QEMU writes the reason to stderr before it stops, and goes on running.
+        let stderr = self.stderr.finished().await;
+        Some(VmError::Stopped { state: format!("{state:?}").replace('_', "-"), stderr })
+    }
+
+    async fn post_mortem(&mut self, status: ExitStatus) -> VmError {
+        while let Ok(Some(incident)) = timeout(AFTERMATH, self.qmp.incident()).await {
+            match incident {
+                Incident::Shutdown(cause) => self.shutdown = Some(cause),
+                Incident::DiskError { disk, no_space, reason } => return self.disk_error(&disk, no_space, reason),
+                Incident::Stopped => {}
+            }
+        }
+        let console = self.console.finished().await;
+        let what = match self.shutdown {
+            Some(ShutdownCause::guest_reset) => "restarted",
+            Some(ShutdownCause::guest_shutdown) => "switched itself off",
+            _ => return VmError::QemuDied { status, stderr: self.stderr.finished().await },
+        };
+        match panic_reason(&console) {
+            Some(reason) => VmError::Panic { reason, console },
+            None => VmError::GuestEnded { what, console },
+        }
+    }
+
+    async fn share_ended(&mut self, server: usize, status: io::Result<ExitStatus>) -> VmError {
+        // When QEMU ends, so do its servers: then that is what happened.
+        if let Ok(Ok(status)) = timeout(AFTERMATH, self.qemu.wait()).await {
+            return self.post_mortem(status).await;
+        }
+        let server = self.servers.swap_remove(server);
+        let folder = server.folder.clone();
+        match status {
+            Ok(status) => VmError::ShareDied { folder, status, stderr: server.stderr() },
+            Err(source) => VmError::Share { folder, source },
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(network) = &self.network {
+            network.abort();
+        }
+    }
+}
+
+/// What QEMU may touch. It gets its channels as descriptors, which need no rule.
+fn confine_qemu(command: &mut Command, config: &VmConfig) -> io::Result<()> {
+    let initramfs = config.initramfs();
+    let layers = config.root_layers.iter().map(PathBuf::as_path);
+    let readable: Vec<&Path> = layers.chain([config.kernel.as_path(), &initramfs]).collect();
+    let disks = config.disks().map(|disk| disk.path.as_path());
+    let writable: Vec<&Path> = disks.chain([Path::new(DEVICE)]).collect();
+    confine::confine(command, config.hypervisor.program(), &readable, &writable)
+}
+
+/// Node names of the disks and their files.
+fn disk_files(config: &VmConfig) -> Vec<(String, PathBuf)> {
+    use particle_vm_protocol::serial::{ROOT_PREFIX, SCRATCH, TARGET};
+    let layers = config.root_layers.iter().enumerate().map(|(n, path)| (format!("{ROOT_PREFIX}{n}"), path.clone()));
+    let scratch = config.scratch.iter().map(|disk| (SCRATCH.to_owned(), disk.path.clone()));
+    let target = config.target.iter().map(|disk| (TARGET.to_owned(), disk.path.clone()));
+    layers.chain(scratch).chain(target).collect()
+}
+
+/// Wait for the first server that ends; gives its index. Never ready when there are none.
+async fn first_ended(servers: &mut [virtiofs::Running]) -> (usize, io::Result<ExitStatus>) {
+    if servers.is_empty() {
+        return future::pending().await;
+    }
+    let (status, index, _) = future::select_all(servers.iter_mut().map(|server| server.ended().boxed())).await;
+    (index, status)
+}
+
+/// Wait until the network breaks. Never ready when there is none, or when the guest has closed it.
+async fn broken(network: &mut Option<JoinHandle<Result<(), ProxyError>>>) -> ProxyError {
+    let Some(task) = network else { return future::pending().await };
+    let ended = task.await;
+    *network = None;
+    match ended {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) => future::pending().await,
+        Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
+        Err(_) => future::pending().await,
+    }
+}
+
+/// What the kernel says about a panic, if the console shows one.
+fn panic_reason(console: &str) -> Option<String> {
+    const MARK: &str = "Kernel panic - not syncing: ";
+    let line = console.lines().rev().find_map(|line| line.split_once(MARK))?;
+    Some(line.1.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_read_from_the_console() {
+        let console =
+            "[    1.0] ok\n[    2.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x9\n[ 2.2] x";
+        assert_eq!(panic_reason(console).as_deref(), Some("Attempted to kill init! exitcode=0x9"));
+        assert_eq!(panic_reason("all is well"), None);
+    }
+}

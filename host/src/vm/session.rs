@@ -1,0 +1,312 @@
+//! A VM that runs, and the jobs that it is given.
+
+use super::accel::Accelerator;
+use super::config::VmConfig;
+use super::disk;
+use super::error::VmError;
+use super::hypervisor::Choice;
+use super::initramfs;
+use super::link::{Link, LinkError};
+use super::machine::Machine;
+use super::memory;
+use super::proxy::Proxy;
+use super::terminal::{Stream, Terminal, Window};
+use crate::event::{Event, Events, Unit};
+use particle_vm_protocol::message::{Exec, HEARTBEAT, HEARTBEAT_LOST};
+use particle_vm_protocol::{FromGuest, FromHost, Job, JobResult};
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+/// How long the agent may take to say hello: while KVM is not proven, with KVM, and under emulation on a busy machine.
+const START_PROBE: Duration = Duration::from_secs(15);
+const START_KVM: Duration = Duration::from_secs(60);
+const START_TCG: Duration = Duration::from_secs(240);
+
+/// How long the guest may take to unmount everything and switch off.
+const POWER_OFF_KVM: Duration = Duration::from_secs(30);
+const POWER_OFF_TCG: Duration = Duration::from_secs(120);
+
+/// Memory in MiB that QEMU takes beside that of the guest.
+const OVERHEAD_MIB: u64 = 128;
+
+/// A VM whose agent has said hello. Dropping it kills it.
+#[derive(Debug)]
+pub struct Session {
+    machine: Machine,
+    link: Link,
+    accelerator: Accelerator,
+    kernel_release: String,
+    network: Option<Proxy>,
+    events: Events,
+}
+
+impl Session {
+    /// Start a VM and wait for its agent. Where nobody knows yet whether KVM works on this host, this start finds out:
+    /// when it fails, the VM is started once more with emulation.
+    ///
+    /// # Errors
+    /// When there can be no such VM, a process cannot be started or dies, or the agent does not say hello in time.
+    pub async fn start(config: &VmConfig, events: &Events) -> Result<Self, VmError> {
+        config.validate()?;
+        check_memory(config, events)?;
+        let path = config.initramfs();
+        initramfs::write(&path, &config.modules_cpio, crate::AGENT)
+            .map_err(|source| VmError::Prepare { path, source })?;
+        let step = events.step("start VM", None, Unit::Items);
+        let session = match config.hypervisor.choose(&config.kernel)? {
+            Choice::Settled(accelerator) => Self::boot(config, accelerator, deadline(accelerator), events).await?,
+            Choice::Prove => match Self::boot(config, Accelerator::Kvm, START_PROBE, events).await {
+                Ok(session) => {
+                    config.hypervisor.proved(&config.kernel);
+                    session
+                }
+                Err(error) if error.may_be_acceleration() => {
+                    let instead = config.hypervisor.disproved(&config.kernel, reason(&error))?;
+                    Self::boot(config, instead, deadline(instead), events).await?
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        step.finish();
+        Ok(session)
+    }
+
+    async fn boot(
+        config: &VmConfig,
+        accelerator: Accelerator,
+        deadline: Duration,
+        events: &Events,
+    ) -> Result<Self, VmError> {
+        for disk in config.disks() {
+            disk::create(disk).map_err(|source| VmError::Prepare { path: disk.path.clone(), source })?;
+        }
+        let (mut machine, mut link) = Machine::start(config, accelerator).await?;
+        let hello = async {
+            tokio::select! {
+                hello = link.hello() => match hello? {
+                    Some(kernel) => Ok(kernel),
+                    None => Err(machine.gone().await),
+                },
+                error = machine.trouble() => Err(error),
+            }
+        };
+        let kernel_release = match timeout(deadline, hello).await {
+            Ok(hello) => hello?,
+            Err(_) => return Err(VmError::NoHello { seconds: deadline.as_secs(), console: machine.console() }),
+        };
+        let (network, events) = (config.network.clone(), events.clone());
+        Ok(Self { machine, link, accelerator, kernel_release, network, events })
+    }
+
+    /// What it runs with.
+    pub fn accelerator(&self) -> Accelerator {
+        self.accelerator
+    }
+
+    /// `uname -r` of its kernel.
+    pub fn kernel_release(&self) -> &str {
+        &self.kernel_release
+    }
+
+    /// Have `job` done, and tell its progress to the listeners. After [`VmError::Failed`] the VM takes another job, with
+    /// everything still in place; after any other error it is of no use.
+    ///
+    /// # Errors
+    /// When the job fails, or the VM or one of its processes dies.
+    pub async fn run(&mut self, job: Job) -> Result<JobResult, VmError> {
+        self.converse(job, None).await
+    }
+
+    /// Run a command with the user's terminal or pipes; gives its exit code.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn exec(&mut self, command: Exec, terminal: Terminal<'_>) -> Result<i32, VmError> {
+        match self.converse(Job::Exec(command), Some(terminal)).await? {
+            JobResult::Exited(code) => Ok(code),
+            _ => Err(LinkError::Unexpected("an exit code ends a command").into()),
+        }
+    }
+
+    async fn converse(&mut self, job: Job, mut terminal: Option<Terminal<'_>>) -> Result<JobResult, VmError> {
+        let count = match &job {
+            Job::Build(plan) => plan.stages.len(),
+            Job::Hello | Job::Finish | Job::Exec(_) => 0,
+        };
+        self.link.send(&FromHost::Start(Box::new(job)))?;
+        let mut heartbeat = Heartbeat::new();
+        let mut window = Window::new();
+        loop {
+            while let Some(piece) = window.next() {
+                self.link.send(&FromHost::Input(piece))?;
+            }
+            tokio::select! {
+                message = self.link.receive() => {
+                    let Some(message) = message? else { return Err(self.machine.gone().await) };
+                    match message {
+                        FromGuest::Pong(_) => heartbeat.heard(),
+                        FromGuest::InputTaken(bytes) => window.taken(bytes),
+                        FromGuest::Terminal(bytes) => print(&mut terminal, Stream::Output, &bytes)?,
+                        FromGuest::TerminalError(bytes) => print(&mut terminal, Stream::Error, &bytes)?,
+                        FromGuest::Done(result) => return Ok(*result),
+                        FromGuest::Failed(failure) => {
+                            if let Some(proxy) = &self.network {
+                                proxy.doubt();
+                            }
+                            return Err(VmError::Failed(Box::new(failure)));
+                        }
+                        FromGuest::Hello { .. } => return Err(LinkError::Unexpected("a job was under way").into()),
+                        message => self.forward(message, count),
+                    }
+                }
+                error = self.machine.trouble() => return Err(error),
+                beat = heartbeat.next() => match beat {
+                    Some(number) => self.link.send(&FromHost::Ping(number))?,
+                    None => {
+                        let console = self.machine.console();
+                        return Err(VmError::Lost { seconds: HEARTBEAT_LOST, console });
+                    }
+                },
+                message = typed(&mut terminal, window.is_open()) => match message {
+                    FromHost::Input(bytes) => window.push(bytes),
+                    FromHost::InputEnd => {
+                        window.end();
+                        self.link.send(&FromHost::InputEnd)?;
+                    }
+                    message => self.link.send(&message)?,
+                },
+            }
+        }
+    }
+
+    /// Tell the listeners what the guest told us.
+    fn forward(&self, message: FromGuest, count: usize) {
+        self.events.send(match message {
+            FromGuest::StageStarted { index, title } => {
+                Event::StageStarted { index, count: count.max(index.saturating_add(1)), title }
+            }
+            FromGuest::Output { index, line } => Event::StageOutput { index, line },
+            FromGuest::StageFinished { index, milliseconds, cpu_milliseconds } => {
+                if let Some(proxy) = &self.network {
+                    proxy.settle();
+                }
+                let seconds = |milliseconds: u64| Duration::from_millis(milliseconds).as_secs_f64();
+                Event::StageFinished { index, seconds: seconds(milliseconds), cpu_seconds: seconds(cpu_milliseconds) }
+            }
+            _ => return,
+        });
+    }
+
+    /// Switch the VM off, and wait until all its processes have ended.
+    ///
+    /// # Errors
+    /// When it does not switch off in time, or ends otherwise; it is gone in any case.
+    pub async fn power_off(mut self) -> Result<(), VmError> {
+        self.link.send(&FromHost::PowerOff)?;
+        let deadline = match self.accelerator {
+            Accelerator::Kvm => POWER_OFF_KVM,
+            Accelerator::Tcg => POWER_OFF_TCG,
+        };
+        let link = &mut self.link;
+        // What the guest still says is of no interest, but has to be taken.
+        let drained = async {
+            while let Ok(Some(_)) = link.receive().await {}
+            std::future::pending().await
+        };
+        let off = async {
+            tokio::select! {
+                ended = self.machine.switched_off() => ended,
+                never = drained => never,
+            }
+        };
+        match timeout(deadline, off).await {
+            Ok(ended) => ended,
+            Err(_) => Err(VmError::PowerOff { seconds: deadline.as_secs(), console: self.machine.console() }),
+        }
+    }
+}
+
+fn deadline(accelerator: Accelerator) -> Duration {
+    match accelerator {
+        Accelerator::Kvm => START_KVM,
+        Accelerator::Tcg => START_TCG,
+    }
+}
+
+/// Why a start with KVM failed, in one line.
+fn reason(error: &VmError) -> String {
+    let stderr = match error {
+        VmError::Stopped { stderr, .. } | VmError::QemuDied { stderr, .. } => stderr.as_str(),
+        _ => "",
+    };
+    let lines = stderr.lines().map(|line| line.trim().trim_start_matches("qemu-system-x86_64: "));
+    match lines.filter(|line| line.contains("KVM") || line.contains("emulation")).take(2).collect::<Vec<_>>() {
+        found if found.is_empty() => error.to_string(),
+        found => found.join(", "),
+    }
+}
+
+fn check_memory(config: &VmConfig, events: &Events) -> Result<(), VmError> {
+    let wanted_mib = config.memory_mib;
+    if let Some(there_mib) = memory::there_mib().filter(|there| *there < wanted_mib + OVERHEAD_MIB) {
+        return Err(VmError::Memory { wanted_mib, there_mib });
+    }
+    if let Some(available) = memory::available_mib().filter(|available| *available < wanted_mib) {
+        events.warn(format!(
+            "the VM may use {wanted_mib} MiB of memory, and {available} MiB are available: the machine may get slow"
+        ));
+    }
+    Ok(())
+}
+
+fn print(terminal: &mut Option<Terminal<'_>>, stream: Stream, bytes: &[u8]) -> Result<(), VmError> {
+    match terminal {
+        Some(terminal) => (terminal.output)(stream, bytes).map_err(VmError::Output),
+        None => Ok(()),
+    }
+}
+
+/// What the user does next: types, ends the input, or changes the size. Never ready without a terminal, nor while the
+/// guest takes no more input.
+async fn typed(terminal: &mut Option<Terminal<'_>>, open: bool) -> FromHost {
+    let Some(terminal) = terminal else { return std::future::pending().await };
+    tokio::select! {
+        Some(size) = terminal.resized.recv() => FromHost::Resize(size),
+        input = terminal.input.recv(), if open => match input {
+            Some(bytes) => FromHost::Input(bytes),
+            None => FromHost::InputEnd,
+        },
+        else => std::future::pending().await,
+    }
+}
+
+/// Asks the guest for a sign of life.
+struct Heartbeat {
+    ticks: tokio::time::Interval,
+    last: Instant,
+    number: u64,
+}
+
+impl Heartbeat {
+    fn new() -> Self {
+        let mut ticks = interval(Duration::from_secs(HEARTBEAT));
+        // When this process gets no processor for a while, neither does the guest.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { ticks, last: Instant::now(), number: 0 }
+    }
+
+    fn heard(&mut self) {
+        self.last = Instant::now();
+    }
+
+    /// The number of the next question, when it is time; None when there was no answer for too long. Can be dropped and
+    /// called again.
+    async fn next(&mut self) -> Option<u64> {
+        self.ticks.tick().await;
+        if self.last.elapsed() >= Duration::from_secs(HEARTBEAT_LOST) {
+            return None;
+        }
+        self.number += 1;
+        Some(self.number)
+    }
+}

@@ -1,0 +1,237 @@
+//! The file server of a shared folder: the `virtiofsd` crate in a process of our own program.
+//!
+//! No sandbox of namespaces: containers often refuse them. Instead the server runs as the user, is confined to the
+//! folder by Landlock, and to the system calls that it needs by seccomp.
+
+use super::channel;
+use super::confine;
+use super::console::Tail;
+use crate::child;
+use crate::error::{Class, Classify};
+use clap::Args;
+use landlock::RulesetError;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::process::Child;
+use vhost::vhost_user::Listener;
+use vhost_user_backend::VhostUserDaemon;
+use virtiofsd::filesystem::{FileSystem, SerializableFileSystem};
+use virtiofsd::limits;
+use virtiofsd::passthrough::read_only::PassthroughFsRo;
+use virtiofsd::passthrough::{CachePolicy, Config, PassthroughFs};
+use virtiofsd::seccomp::{SeccompAction, enable_seccomp};
+use virtiofsd::vhost_user::VhostUserFsBackendBuilder;
+use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
+
+/// Name of the hidden verb.
+pub const VERB: &str = "internal-virtiofsd";
+
+/// Descriptors that the server needs for itself: one for each memory region (at most 509) and some more.
+const OWN_DESCRIPTORS: u64 = 640;
+
+/// Least number of descriptors for the guest's files.
+const GUEST_DESCRIPTORS: u64 = 64;
+
+/// How long the guest may rely on what it knows of a file's attributes.
+const CACHE: Duration = Duration::from_secs(1);
+
+/// The arguments of the hidden verb.
+#[derive(Debug, Args)]
+pub struct Server {
+    /// The shared folder
+    #[arg(long)]
+    folder: PathBuf,
+    /// Number of the inherited listening socket
+    #[arg(long)]
+    listener: RawFd,
+    /// Refuse all changes
+    #[arg(long)]
+    read_only: bool,
+}
+
+/// Why a folder cannot be served.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// Descriptors are too few.
+    #[error("cannot raise the number of open files: {0}")]
+    Limit(String),
+    /// The rules are refused.
+    #[error("cannot confine the file server to {}", .path.display())]
+    Confine {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: RulesetError,
+    },
+    /// The system call filter is refused.
+    #[error("cannot filter the file server's system calls")]
+    Seccomp(#[source] virtiofsd::seccomp::Error),
+    /// The folder cannot be served.
+    #[error("cannot share {}", .path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The device cannot be made.
+    #[error("cannot set up the virtiofs device")]
+    Device(#[source] virtiofsd::vhost_user::Error),
+    /// QEMU and the server do not understand each other.
+    #[error("cannot serve the virtiofs device: {0}")]
+    Protocol(String),
+}
+
+impl Classify for ServerError {
+    fn class(&self) -> Class {
+        Class::Host
+    }
+}
+
+/// Serve the folder until QEMU closes the connection, as a process that does nothing else. Errors and what the library
+/// warns of go to stderr, which the parent keeps.
+pub fn daemon_main(server: Server) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .init();
+    match run(server) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let error = crate::Error::from(error);
+            eprintln!("{error}");
+            ExitCode::from(error.get().class().exit_code())
+        }
+    }
+}
+
+fn run(server: Server) -> Result<(), ServerError> {
+    // SAFETY: the number names a listening socket that this process inherited and that nothing else here uses.
+    let mut listener = unsafe { Listener::from_raw_fd(server.listener) };
+    let limit = limits::setup_rlimit_nofile(None).map_err(ServerError::Limit)?;
+    let path = server.folder;
+    let failed = |source| ServerError::Folder { path: path.clone(), source };
+    let proc_self_fd =
+        OpenOptions::new().read(true).custom_flags(libc::O_PATH).open("/proc/self/fd").map_err(failed)?;
+    let root = path.to_str().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
+    let config = Config {
+        root_dir: root.to_owned(),
+        proc_sfd_rawfd: Some(proc_self_fd),
+        cache_policy: CachePolicy::Auto,
+        entry_timeout: CACHE,
+        attr_timeout: CACHE,
+        announce_submounts: true,
+        guest_fd_limit: limit.saturating_sub(OWN_DESCRIPTORS).max(GUEST_DESCRIPTORS),
+        ..Config::default()
+    };
+    drop_capabilities().map_err(failed)?;
+    confine::confine_to_share(&path, server.read_only)
+        .map_err(|source| ServerError::Confine { path: path.clone(), source })?;
+    // Before the threads are started: they inherit it.
+    enable_seccomp(SeccompAction::Kill, false).map_err(ServerError::Seccomp)?;
+    if server.read_only {
+        serve(PassthroughFsRo::new(config).map_err(failed)?, &mut listener)
+    } else {
+        serve(PassthroughFs::new(config).map_err(failed)?, &mut listener)
+    }
+}
+
+/// Run by root, the server keeps what it needs to act for the guest's users on the folder, and nothing else.
+fn drop_capabilities() -> io::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let needed = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID"];
+    capng::clear(capng::Set::BOTH);
+    capng::updatev(capng::Action::ADD, capng::Type::PERMITTED | capng::Type::EFFECTIVE, needed.to_vec())
+        .and_then(|()| capng::apply(capng::Set::BOTH))
+        .map_err(|error| io::Error::other(error.to_string()))
+}
+
+fn serve<F>(folder: F, listener: &mut Listener) -> Result<(), ServerError>
+where
+    F: FileSystem + SerializableFileSystem + Send + Sync + 'static,
+{
+    let device = VhostUserFsBackendBuilder::default().build(folder).map_err(ServerError::Device)?;
+    let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+    // That error holds what cannot be shared between threads, so only its text goes on.
+    let failed = |error: vhost_user_backend::Error| ServerError::Protocol(error.to_string());
+    let mut daemon = VhostUserDaemon::new("virtiofs".into(), Arc::new(device), memory).map_err(failed)?;
+    daemon.start(listener).map_err(failed)?;
+    use vhost::vhost_user::Error::Disconnected;
+    match daemon.wait() {
+        Ok(()) | Err(vhost_user_backend::Error::HandleRequest(Disconnected)) => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// A file server that runs.
+#[derive(Debug)]
+pub(super) struct Running {
+    /// The folder.
+    pub folder: PathBuf,
+    child: Child,
+    stderr: Tail,
+}
+
+impl Running {
+    /// Start the server for `folder`; gives the socket for QEMU too, already connected. `workspace` is where the
+    /// socket's name stands for a moment.
+    ///
+    /// # Errors
+    /// When the folder cannot be used or the process cannot be started.
+    pub fn spawn(tag: &'static str, folder: &Path, read_only: bool, workspace: &Path) -> io::Result<(Self, OwnedFd)> {
+        let folder = fs::canonicalize(folder)?;
+        let (listener, client) = connected(workspace, tag)?;
+        // The program that runs, also when its file has been replaced since.
+        let mut command = child::command("/proc/self/exe");
+        command.arg(VERB).arg("--folder").arg(&folder).arg("--listener").arg(listener.as_raw_fd().to_string());
+        if read_only {
+            command.arg("--read-only");
+        }
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        channel::inherit(&mut command, &[&listener]);
+        let mut child = command.spawn()?;
+        let stderr = Tail::default();
+        if let Some(pipe) = child.stderr.take() {
+            tokio::spawn(stderr.clone().follow(pipe));
+        }
+        Ok((Self { folder, child, stderr }, client))
+    }
+
+    /// Wait for its end. Can be dropped and called again.
+    ///
+    /// # Errors
+    /// When the process cannot be waited for.
+    pub async fn ended(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// What it wrote to stderr.
+    pub fn stderr(&self) -> String {
+        self.stderr.lines().join("\n")
+    }
+}
+
+/// A listening socket with one connection waiting, and that connection. The name is gone before anybody else could use
+/// it, and is reached through the folder's descriptor because names of sockets are at most 107 bytes long.
+fn connected(folder: &Path, tag: &str) -> io::Result<(OwnedFd, OwnedFd)> {
+    let folder = File::open(folder)?;
+    let name = PathBuf::from(format!("/proc/self/fd/{}/{tag}.socket", folder.as_raw_fd()));
+    let listener = UnixListener::bind(&name)?;
+    let client = UnixStream::connect(&name);
+    fs::remove_file(&name)?;
+    Ok((listener.into(), client?.into()))
+}
