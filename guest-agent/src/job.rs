@@ -1,0 +1,85 @@
+//! The agent's life: bring the machine up, serve jobs.
+
+use crate::context::Context;
+use crate::init::{self, InitError};
+use crate::link::{Link, LinkError};
+use crate::{build, exec, finish, net, power, report};
+use particle_vm_protocol::message::Inside;
+use particle_vm_protocol::{Failure, FailureKind, FromGuest, Job, JobResult};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+
+/// How long the host may take to read why the machine could not be brought up.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Why the agent cannot serve.
+#[derive(Debug, Error)]
+enum StartError {
+    #[error("the appliance cannot be brought up")]
+    Init(#[from] InitError),
+    #[error("the appliance cannot be reached")]
+    Link(#[from] LinkError),
+}
+
+/// Bring the machine up and serve jobs until the host has it powered off.
+pub fn serve() -> ! {
+    if let Err(error) = init::early() {
+        give_up(&error.into(), None);
+    }
+    let link = match Link::open() {
+        Ok(link) => link,
+        Err(error) => give_up(&error.into(), None),
+    };
+    let machine = match init::finish() {
+        Ok(machine) => Arc::new(machine),
+        Err(error) => give_up(&error.into(), Some(&link)),
+    };
+    link.say_hello();
+    // What a shell in the tree of a failed build needs to know of that build.
+    let mut apt_conf = Vec::new();
+    let mut network = false;
+    while let Some(job) = link.next_job() {
+        if !network && job != Job::Hello {
+            network = true;
+            if let Err(error) = net::start() {
+                eprintln!("particle-vm agent: {error}");
+            }
+        }
+        if let Job::Build(plan) = &job {
+            apt_conf.clone_from(&plan.apt_conf);
+        }
+        let context = Context::new(Arc::clone(&link.outbox), Arc::clone(&link.cancel), Arc::clone(&machine));
+        let message = match run(job, &context, &link, &apt_conf) {
+            Ok(result) => FromGuest::Done(Box::new(result)),
+            Err(failure) => FromGuest::Failed(failure),
+        };
+        link.outbox.send(&message);
+    }
+    power::off()
+}
+
+fn run(job: Job, context: &Context, link: &Link, apt_conf: &[String]) -> Result<JobResult, Failure> {
+    match job {
+        Job::Hello => Ok(JobResult::Nothing),
+        Job::Finish => finish::run(context).map(|()| JobResult::Nothing),
+        Job::Build(plan) => build::run(context, &plan).map(JobResult::Built),
+        Job::Exec(job) => {
+            let apt_conf = (job.inside == Inside::Tree).then_some(apt_conf);
+            exec::run(context, &job, apt_conf, link.input()).map(JobResult::Exited)
+        }
+    }
+}
+
+/// Say why, where it can be heard, and power off.
+fn give_up(error: &StartError, link: Option<&Link>) -> ! {
+    let failure = report::failure(FailureKind::Agent, error);
+    for line in failure.message.lines() {
+        eprintln!("particle-vm agent: {line}");
+    }
+    if let Some(link) = link {
+        link.outbox.send(&FromGuest::Failed(failure));
+        link.outbox.flush(LAST_WORDS);
+    }
+    power::off()
+}
