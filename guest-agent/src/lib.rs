@@ -15,16 +15,19 @@
 //! * A loop over many files calls [`Context::check`](context::Context::check) now and then, so that cancel and deadline
 //!   end it.
 
+pub mod boot;
 pub mod build;
 pub mod cancel;
 pub mod chroot;
 pub mod context;
+pub mod disk;
 pub mod exec;
 pub mod finish;
 pub mod init;
 pub mod job;
 pub mod link;
 pub mod loopdev;
+pub mod near;
 pub mod net;
 pub mod outbox;
 pub mod paths;
@@ -32,3 +35,5 @@ pub mod ports;
 pub mod power;
 pub mod process;
 pub mod report;
+pub mod stage;
+pub mod tree;

@@ -156,3 +156,37 @@ impl PartitionKind {
         }
     }
 }
+
+/// Fewest clusters of a FAT32 file system. Firmware takes one with fewer for FAT16 and finds nothing in it (FAT32 File
+/// System Specification 1.03, "FAT Type Determination").
+const FAT32_MIN_CLUSTERS: u64 = 65525;
+
+/// Clusters to spare: mkfs.fat(8) rounds its structures up.
+const FAT32_SPARE_CLUSTERS: u64 = 64;
+
+/// Sectors in a cluster of a FAT32 file system of `size` bytes: the largest power of two up to 4096 bytes with which it
+/// has enough clusters. None when it is too small for FAT32.
+pub fn fat32_cluster_sectors(size: u64, sector_size: SectorSize) -> Option<u32> {
+    let sector = u64::from(sector_size.bytes());
+    // 32 reserved sectors; each cluster needs 4 bytes in both tables.
+    let clusters = |sectors: u32| size.saturating_sub(32 * sector) / (u64::from(sectors) * sector + 8);
+    let enough = |sectors: &u32| clusters(*sectors) >= FAT32_MIN_CLUSTERS + FAT32_SPARE_CLUSTERS;
+    [8, 4, 2, 1].into_iter().filter(|sectors| u64::from(*sectors) * sector <= 4096).find(enough)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fat32_has_enough_clusters() {
+        let cluster = |mib: u64, sector| fat32_cluster_sectors(mib << 20, sector);
+        assert_eq!(cluster(512, SectorSize::B512), Some(8));
+        assert_eq!(cluster(256, SectorSize::B512), Some(4));
+        assert_eq!(cluster(64, SectorSize::B512), Some(1));
+        assert_eq!(cluster(32, SectorSize::B512), None);
+        assert_eq!(cluster(512, SectorSize::B4096), Some(1));
+        assert_eq!(cluster(257, SectorSize::B4096), Some(1));
+        assert_eq!(cluster(256, SectorSize::B4096), None);
+    }
+}

@@ -1,0 +1,106 @@
+//! Debian's GRUB, for BIOS and UEFI on one disk.
+
+use super::{Target, arguments};
+use particle_vm_protocol::stage::Firmware;
+use particle_vm_protocol::{Failure, Plan};
+use std::path::Path;
+
+/// What `update-grub` reads beside `/etc/default/grub`, which belongs to the package.
+pub const SETTINGS: &str = "/etc/default/grub.d/particle-vm.cfg";
+
+/// Answers to the packages' questions, debconf-set-selections(1). An update of the package in the installed system puts
+/// the new GRUB where the firmware finds it without a boot entry, as it was installed; it does not touch the boot
+/// entries of the machine; and it does not ask for a disk whose boot sector it could write, because nobody knows its
+/// name yet: the GRUB for BIOS stays the one that is there, with its modules.
+pub const SELECTIONS: &str = "\
+grub-efi-amd64 grub2/force_efi_extra_removable boolean true
+grub-efi-amd64 grub2/update_nvram boolean false
+grub-pc grub2/force_efi_extra_removable boolean true
+grub-pc grub2/update_nvram boolean false
+grub-pc grub-pc/install_devices multiselect
+grub-pc grub-pc/install_devices_empty boolean true
+";
+
+/// The packages for a set of firmwares. `grub-pc` and `grub-efi-amd64`, which keep a disk up to date, exclude each
+/// other; the modules of both do not.
+pub fn packages(firmware: &[Firmware]) -> &'static [&'static str] {
+    match (firmware.contains(&Firmware::Bios), firmware.contains(&Firmware::Uefi)) {
+        (true, false) => &["grub-pc"],
+        (false, true) => &["grub-efi-amd64"],
+        _ => &["grub-efi-amd64", "grub-pc-bin"],
+    }
+}
+
+/// The settings: the command line of the kernel, the menu, and a serial console when the kernel has one.
+pub fn settings(plan: &Plan, timeout: u32) -> String {
+    let arguments = arguments(plan);
+    let mut settings = format!(
+        "GRUB_CMDLINE_LINUX={}\nGRUB_CMDLINE_LINUX_DEFAULT=\"\"\nGRUB_TIMEOUT={timeout}\nGRUB_DISABLE_OS_PROBER=true\n",
+        quote(&arguments.join(" "))
+    );
+    match arguments.iter().rev().find_map(|argument| serial(argument)) {
+        Some((unit, speed)) => {
+            settings += "GRUB_TERMINAL=\"console serial\"\n";
+            settings += &format!("GRUB_SERIAL_COMMAND=\"serial --unit={unit} --speed={speed}\"\n");
+        }
+        None => settings += "GRUB_TERMINAL=\"console\"\n",
+    }
+    settings
+}
+
+/// Unit and speed of `console=ttyS0,115200n8`.
+fn serial(argument: &str) -> Option<(u32, u32)> {
+    let (unit, options) =
+        argument.strip_prefix("console=ttyS").map(|rest| rest.split_once(',').unwrap_or((rest, "")))?;
+    let digits: String = options.chars().take_while(char::is_ascii_digit).collect();
+    Some((unit.parse().ok()?, digits.parse().unwrap_or(115_200)))
+}
+
+/// A word of the shell that reads the settings.
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// Put GRUB on the disk and write its configuration.
+pub(super) fn install(target: &Target<'_>, firmware: &[Firmware]) -> Result<(), Failure> {
+    if firmware.contains(&Firmware::Bios) {
+        target.run("grub-install", &["--target=i386-pc", "--boot-directory=/boot", &display(target.device)])?;
+    }
+    if firmware.contains(&Firmware::Uefi) {
+        // Twice on the partition: under the vendor's name, where updates of the package expect it, and under the name
+        // that firmware starts from a disk that it knows nothing about.
+        let esp = format!("--efi-directory={}", target.esp()?);
+        let arguments =
+            ["--target=x86_64-efi", "--boot-directory=/boot", &esp, "--no-nvram", "--force-extra-removable"];
+        target.run("grub-install", &arguments)?;
+    }
+    target.run("update-grub", &[])
+}
+
+fn display(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_console_is_recognised() {
+        assert_eq!(serial("console=ttyS0"), Some((0, 115_200)));
+        assert_eq!(serial("console=ttyS1,9600n8"), Some((1, 9600)));
+        assert_eq!(serial("console=tty0"), None);
+    }
+
+    #[test]
+    fn a_command_line_survives_the_shell() {
+        assert_eq!(quote("a='b c'"), "'a='\\''b c'\\'''");
+    }
+
+    #[test]
+    fn both_firmwares_go_together() {
+        assert_eq!(packages(&[Firmware::Bios, Firmware::Uefi]), ["grub-efi-amd64", "grub-pc-bin"]);
+        assert_eq!(packages(&[Firmware::Bios]), ["grub-pc"]);
+        assert_eq!(packages(&[Firmware::Uefi]), ["grub-efi-amd64"]);
+    }
+}

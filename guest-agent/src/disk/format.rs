@@ -1,0 +1,89 @@
+//! Making file systems that the kernels and the GRUBs of all supported releases can read.
+
+use crate::context::Context;
+use crate::process::Command;
+use crate::report;
+use particle_vm_protocol::disk::fat32_cluster_sectors;
+use particle_vm_protocol::{Failure, FailureKind, Filesystem, FormattedFilesystem, SectorSize};
+use std::path::Path;
+
+/// Features that mke2fs(8) of Debian 13 turns on and GRUB 2.06 of Debian 12 does not know; and the journal, which comes
+/// when the files are there ([`finish`]): until then it would only write everything about them twice.
+const EXT4_WITHOUT: &str = "^has_journal,^metadata_csum_seed,^orphan_file";
+
+/// The disk is a new sparse file: what is not written reads as zero, and the zeros of inode tables and of the journal
+/// need not be written, neither now nor by the kernel at the first mount.
+const EXT4_EXTENDED: &str = "assume_storage_prezeroed=1,lazy_itable_init=0,nodiscard";
+
+/// Make a file system on `device`, which has `size` bytes.
+///
+/// # Errors
+/// When the tool fails, or the device is too small.
+pub fn make(
+    context: &Context,
+    filesystem: &FormattedFilesystem,
+    device: &Path,
+    size: u64,
+    sector_size: SectorSize,
+) -> Result<(), Failure> {
+    let FormattedFilesystem { kind, label, uuid } = filesystem;
+    let command = match kind {
+        Filesystem::Ext4 => Command::new("mkfs.ext4").args([
+            "-q",
+            "-F",
+            "-O",
+            EXT4_WITHOUT,
+            "-E",
+            &format!("{EXT4_EXTENDED},hash_seed={uuid}"),
+            "-U",
+            uuid,
+        ]),
+        Filesystem::Xfs => Command::new("mkfs.xfs")
+            // GRUB reads extent counters of 64 bits from 2.12 on, and parent pointers not at all.
+            .args(["-q", "-f", "-K", "-i", "nrext64=0,exchange=0", "-n", "parent=0"])
+            .args(["-m", &format!("uuid={uuid}")]),
+        Filesystem::Btrfs => Command::new("mkfs.btrfs").args(["-q", "-f", "-K", "-U", uuid]),
+        Filesystem::Vfat => {
+            let Some(cluster) = fat32_cluster_sectors(size, sector_size) else {
+                let message = format!(
+                    "a partition of {} MiB is too small for FAT32 with sectors of {} bytes",
+                    size >> 20,
+                    sector_size.bytes()
+                );
+                return Err(report::plain(FailureKind::Input, message));
+            };
+            Command::new("mkfs.vfat")
+                .args(["-F", "32", "-S", &sector_size.bytes().to_string(), "-s", &cluster.to_string()])
+                .args(["-i", &uuid.replace('-', "")])
+        }
+        Filesystem::Swap => Command::new("mkswap").args(["-q", "-U", uuid]),
+    };
+    let labelled = match kind {
+        _ if label.is_empty() => command,
+        Filesystem::Vfat => command.args(["-n", label]),
+        _ => command.args(["-L", label]),
+    };
+    context.run(&labelled.arg(device))
+}
+
+/// What a file system needs when the files are in it and it is not mounted.
+///
+/// # Errors
+/// When the tool fails.
+pub fn finish(context: &Context, kind: Filesystem, device: &Path) -> Result<(), Failure> {
+    if kind == Filesystem::Ext4 {
+        context.run(&Command::new("tune2fs").args(["-O", "has_journal"]).arg(device))?;
+    }
+    Ok(())
+}
+
+/// The options with which it is mounted while it is filled. Nothing reads it before it is unmounted.
+pub fn mount_options(kind: Filesystem) -> &'static str {
+    match kind {
+        Filesystem::Ext4 => "noinit_itable,nobarrier",
+        Filesystem::Btrfs => "nobarrier",
+        // FAT knows no owners; copying a tree need not fail for that.
+        Filesystem::Vfat => "umask=0077,quiet",
+        Filesystem::Xfs | Filesystem::Swap => "",
+    }
+}

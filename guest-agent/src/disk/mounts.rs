@@ -1,0 +1,128 @@
+//! The file systems of the target disk, mounted beneath one folder.
+
+use super::{Filled, format, fstab};
+use crate::report::Explain;
+use crate::tree::{Attributes, Tree};
+use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::statvfs;
+use particle_vm_protocol::{Failure, FailureKind, Filesystem};
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+/// `struct fstrim_range` of `linux/fs.h`.
+#[repr(C)]
+struct TrimRange {
+    start: u64,
+    length: u64,
+    shortest: u64,
+}
+
+nix::ioctl_readwrite!(trim, b'X', 121, TrimRange);
+
+/// Mounted file systems; unmounted when dropped.
+#[derive(Debug)]
+pub struct Mounts {
+    /// In the order of mounting.
+    points: Vec<PathBuf>,
+}
+
+impl Mounts {
+    /// Mount the file systems of all `partitions` that have a mount point beneath `root`.
+    ///
+    /// # Errors
+    /// When one cannot be mounted. Those before it are unmounted then.
+    pub fn new(root: &Path, partitions: &[Filled<'_>]) -> Result<Self, Failure> {
+        let mut mounts = Self { points: Vec::new() };
+        let mut sorted: Vec<_> = partitions.iter().filter_map(|filled| Some((filled.mountpoint()?, filled))).collect();
+        sorted.sort_by_key(|(point, _)| fstab::depth(point));
+        fs::create_dir_all(root).explain(FailureKind::Agent, || format!("cannot make {}", root.display()))?;
+        for (point, filled) in sorted {
+            let path = if point == "/" {
+                root.to_owned()
+            } else {
+                // What lies above is a new file system with nothing but folders in it.
+                Tree::open(root)
+                    .explain(FailureKind::Agent, || format!("cannot open {}", root.display()))?
+                    .make_folder(point, Attributes::root(0o755))?;
+                root.join(point.trim_start_matches('/'))
+            };
+            let (kind, name) = (filled.filesystem.kind, type_name(filled.filesystem.kind));
+            let options = Some(format::mount_options(kind)).filter(|options| !options.is_empty());
+            mount(Some(&filled.device), &path, Some(name), MsFlags::MS_NOATIME, options)
+                .explain(FailureKind::Agent, || {
+                    format!("cannot mount {} at {}", filled.device.display(), path.display())
+                })?;
+            mounts.points.push(path);
+        }
+        Ok(mounts)
+    }
+
+    /// Bytes that the files occupy.
+    ///
+    /// # Errors
+    /// When a file system does not tell.
+    pub fn used(&self) -> Result<u64, Failure> {
+        self.points.iter().try_fold(0, |sum, point| {
+            let state = statvfs(point).explain(FailureKind::Agent, || format!("cannot measure {}", point.display()))?;
+            Ok(sum + (state.blocks() - state.blocks_free()) * state.fragment_size())
+        })
+    }
+
+    /// Tell the disk which blocks are free, so that the image has holes there.
+    ///
+    /// # Errors
+    /// When the kernel refuses for another reason than that the file system or the disk cannot do it.
+    pub fn trim(&self) -> Result<(), Failure> {
+        self.points.iter().try_for_each(|point| {
+            let explain = || format!("cannot discard the free space of {}", point.display());
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let folder = nix::fcntl::open(point, flags, Mode::empty()).explain(FailureKind::Agent, explain)?;
+            let mut range = TrimRange { start: 0, length: u64::MAX, shortest: 0 };
+            // SAFETY: `range` has the layout of struct fstrim_range and outlives the call.
+            match unsafe { trim(folder.as_raw_fd(), &raw mut range) } {
+                Ok(_) | Err(nix::Error::EOPNOTSUPP | nix::Error::ENOTTY) => Ok(()),
+                Err(error) => Err(error).explain(FailureKind::Agent, explain),
+            }
+        })
+    }
+
+    /// Write everything out and unmount.
+    ///
+    /// # Errors
+    /// When something is in use. What can be unmounted is.
+    pub fn unmount(mut self) -> Result<(), Failure> {
+        self.unmount_all()
+    }
+
+    fn unmount_all(&mut self) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for point in std::mem::take(&mut self.points).iter().rev() {
+            let unmounted = umount2(point, MntFlags::UMOUNT_NOFOLLOW)
+                .explain(FailureKind::Agent, || format!("cannot unmount {}", point.display()));
+            result = result.and(unmounted);
+        }
+        result
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        if let Err(failure) = self.unmount_all() {
+            eprintln!("particle-vm agent: {}", failure.message);
+        }
+    }
+}
+
+/// The kernel's name of the type.
+fn type_name(kind: Filesystem) -> &'static str {
+    match kind {
+        Filesystem::Ext4 => "ext4",
+        Filesystem::Xfs => "xfs",
+        Filesystem::Btrfs => "btrfs",
+        Filesystem::Vfat => "vfat",
+        Filesystem::Swap => "swap",
+    }
+}

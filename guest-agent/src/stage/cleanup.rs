@@ -1,0 +1,118 @@
+//! What a build leaves in the tree and an image must not have.
+
+use crate::tree::Tree;
+use particle_vm_protocol::Failure;
+use std::collections::BTreeSet;
+
+/// Folders whose content is of no use, or of harm, in another machine.
+const CLEARED: [&str; 6] =
+    ["/var/lib/apt/lists", "/var/cache/apt/archives", "/var/cache/ldconfig", "/tmp", "/var/tmp", "/run"];
+
+/// Files that belong to one machine, or tell of the build.
+const REMOVED: [&str; 8] = [
+    "/var/cache/apt/pkgcache.bin",
+    "/var/cache/apt/srcpkgcache.bin",
+    "/var/cache/debconf/config.dat-old",
+    "/var/cache/debconf/templates.dat-old",
+    "/var/lib/dpkg/status-old",
+    "/var/lib/systemd/random-seed",
+    "/var/lib/systemd/credential.secret",
+    "/etc/.pwd.lock",
+];
+
+/// Logs of the build.
+const LOGS: [&str; 5] = [
+    "/var/log/alternatives.log",
+    "/var/log/apt/history.log",
+    "/var/log/apt/term.log",
+    "/var/log/bootstrap.log",
+    "/var/log/dpkg.log",
+];
+
+/// machine-id(5): an empty file gets an id at the first boot, without the questions of a first boot.
+const MACHINE_ID: &str = "/etc/machine-id";
+
+/// Where D-Bus has its own; with systemd it is a link.
+const DBUS_MACHINE_ID: &str = "/var/lib/dbus/machine-id";
+
+/// Where OpenSSH has its keys.
+const SSH: &str = "/etc/ssh";
+
+/// Where the administrator's units lie.
+const UNITS: &str = "/etc/systemd/system";
+
+/// The unit that makes the keys.
+const HOST_KEYS: &str = "ssh-host-keys.service";
+
+/// Debian makes the keys once, when the package is installed; an image that kept them would give all its instances the
+/// same. What sockets wait for must not wait for them, so the unit goes without the usual dependencies.
+const HOST_KEYS_UNIT: &str = "\
+[Unit]
+Description=Make the host keys of the OpenSSH server
+DefaultDependencies=no
+RequiresMountsFor=/etc/ssh
+After=local-fs.target systemd-random-seed.service
+Before=ssh.service ssh.socket
+ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/ssh-keygen -A
+";
+
+/// resolv.conf(5).
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Take out of the tree what only the build needed, and what makes one machine of all its copies.
+///
+/// `own` are the paths that the recipe itself has written; they stay.
+///
+/// # Errors
+/// When something cannot be written or removed.
+pub(super) fn clean(tree: &Tree, own: &BTreeSet<String>) -> Result<(), Failure> {
+    for path in CLEARED {
+        tree.clear(path)?;
+    }
+    for path in REMOVED.into_iter().chain(LOGS).filter(|path| !own.contains(*path)) {
+        tree.remove(path)?;
+    }
+    identity(tree, own)?;
+    host_keys(tree, own)?;
+    resolver(tree)
+}
+
+/// The machine id.
+fn identity(tree: &Tree, own: &BTreeSet<String>) -> Result<(), Failure> {
+    if !own.contains(MACHINE_ID) {
+        tree.write(MACHINE_ID, "", 0o444)?;
+    }
+    if tree.exists(DBUS_MACHINE_ID) && tree.link_target(DBUS_MACHINE_ID).is_none() {
+        tree.symlink(MACHINE_ID, DBUS_MACHINE_ID)?;
+    }
+    Ok(())
+}
+
+/// The keys of the ssh server.
+fn host_keys(tree: &Tree, own: &BTreeSet<String>) -> Result<(), Failure> {
+    for name in tree.names(SSH)? {
+        let path = format!("{SSH}/{name}");
+        if name.starts_with("ssh_host_") && !own.contains(&path) {
+            tree.remove(&path)?;
+        }
+    }
+    if tree.is_file("/usr/sbin/sshd") && tree.is_file("/usr/bin/ssh-keygen") {
+        tree.write(&format!("{UNITS}/{HOST_KEYS}"), HOST_KEYS_UNIT, 0o644)?;
+        for unit in ["ssh.service", "ssh.socket"] {
+            tree.symlink(&format!("../{HOST_KEYS}"), &format!("{UNITS}/{unit}.requires/{HOST_KEYS}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// resolv.conf(5): the package systemd-resolved makes its link only where a file was before.
+fn resolver(tree: &Tree) -> Result<(), Failure> {
+    if tree.is_file("/usr/lib/systemd/systemd-resolved") && !tree.exists(RESOLV_CONF) {
+        tree.symlink("../run/systemd/resolve/stub-resolv.conf", RESOLV_CONF)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! `debootstrap`: make a Debian tree with mmdebstrap(1).
+
+use super::{Site, apt_conf, sources, work};
+use crate::paths;
+use crate::process::Command;
+use crate::report::Explain;
+use particle_vm_protocol::stage::{Debootstrap, Source, Variant};
+use particle_vm_protocol::{Failure, FailureKind};
+use std::fs;
+
+/// The keyring of Debian's archive in the appliance.
+const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Where the stanza for mmdebstrap lies. The extension matters to it.
+const STANZA: &str = "/scratch/debian.sources";
+
+/// Where a keyring of the recipe's lies while mmdebstrap runs.
+const KEYRING: &str = "/scratch/keyring";
+
+/// What mmdebstrap is not to do: its checks of a world outside of it, and cleaning up what the next stages need.
+const SKIP: &str = "check/empty,check/qemu,cleanup/apt";
+
+/// What mmdebstrap leaves in the tree of the options that it was given, and of its surroundings.
+const LEFTOVERS: [&str; 5] = [
+    "/etc/apt/apt.conf.d/00mmdebstrap",
+    "/etc/apt/apt.conf.d/99mmdebstrap",
+    "/etc/dpkg/dpkg.cfg.d/99mmdebstrap",
+    "/etc/hostname",
+    "/etc/resolv.conf",
+];
+
+/// Make the tree.
+pub(super) fn perform(site: &mut Site<'_>, options: &Debootstrap) -> Result<(), Failure> {
+    let source = source(options)?;
+    let keyring = match &options.keyring {
+        None => ARCHIVE_KEYRING.to_owned(),
+        Some(file) => {
+            // apt tells the formats apart by the extension.
+            let extension = file.rsplit_once('.').map_or("gpg", |(_, extension)| extension);
+            let path = format!("{KEYRING}.{extension}");
+            fs::write(&path, work::read(file)?).explain(FailureKind::Agent, || format!("cannot write {path}"))?;
+            path
+        }
+    };
+    fs::write(STANZA, sources::stanza(&source, &keyring)?)
+        .explain(FailureKind::Agent, || format!("cannot write {STANZA}"))?;
+    site.context.run(&command(site, options))?;
+    site.enter()?;
+    let tree = site.tree()?;
+    for path in LEFTOVERS {
+        tree.remove(path)?;
+    }
+    if !has_apt(options.variant) {
+        return Ok(());
+    }
+    // mmdebstrap gives the file another name, and it knows the keyring where it lies in the appliance.
+    sources::remove_all(tree)?;
+    sources::add(site, &source)?;
+    site.lists = Some(sources::text(site.tree()?)?);
+    Ok(())
+}
+
+/// What the tree is made from, and what goes into its sources.
+fn source(options: &Debootstrap) -> Result<Source, Failure> {
+    let mirror = options.mirror.clone().ok_or_else(|| super::wrong("the plan names no mirror for `debootstrap`"))?;
+    Ok(Source {
+        name: "debian".into(),
+        types: vec!["deb".into()],
+        uris: vec![mirror],
+        suites: vec![options.suite.clone()],
+        components: options.components.clone(),
+        keyring: options.keyring.clone(),
+    })
+}
+
+fn command(site: &Site<'_>, options: &Debootstrap) -> Command {
+    let mut command = Command::new("mmdebstrap")
+        .args(["--mode=root", "--format=directory", "--verbose"])
+        .arg(format!("--variant={}", variant(options.variant)))
+        .arg(format!("--skip={SKIP}"))
+        .arg(format!("--architectures={}", site.plan.architecture))
+        .arg("--aptopt=APT::Install-Recommends \"false\"")
+        .args(apt_conf(site.plan).iter().map(|line| format!("--aptopt={line}")))
+        .arg("--dpkgopt=force-unsafe-io");
+    if !options.include.is_empty() {
+        command = command.arg(format!("--include={}", options.include.join(","))).env("INITRD", "No");
+    }
+    command.args([&options.suite, paths::TREE, STANZA])
+}
+
+fn variant(variant: Variant) -> &'static str {
+    match variant {
+        Variant::Extract => "extract",
+        Variant::Custom => "custom",
+        Variant::Essential => "essential",
+        Variant::Minbase => "minbase",
+        Variant::Apt => "apt",
+        Variant::Important => "important",
+        Variant::Standard => "standard",
+    }
+}
+
+/// Whether the tree can install packages by itself.
+fn has_apt(variant: Variant) -> bool {
+    !matches!(variant, Variant::Extract | Variant::Custom | Variant::Essential)
+}

@@ -1,0 +1,176 @@
+//! The stages of a build, one file for each type.
+
+mod accounts;
+mod apt;
+mod bootloader;
+mod cleanup;
+mod copy;
+mod debootstrap;
+mod files;
+mod hostname;
+mod initramfs;
+mod kernel;
+mod locale;
+mod run;
+mod sources;
+mod systemd;
+mod timezone;
+mod users;
+mod work;
+
+use crate::chroot::{Chroot, Devices};
+use crate::context::Context;
+use crate::disk::fstab;
+use crate::paths;
+use crate::process::Command;
+use crate::report::{self, Explain};
+use crate::tree::Tree;
+use particle_vm_protocol::{Failure, FailureKind, Plan, Stage};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Options of apt(8) and dpkg(1) while stages run. They do not stay in the image.
+///
+/// The scratch disk is thrown away with the VM, so that nothing on it need survive a power cut. What a recipe has
+/// changed in a configuration file stays; a question about it would have no one to answer it.
+const APT_CONF: [&str; 9] = [
+    "APT::Get::Assume-Yes \"true\";",
+    "APT::Sandbox::User \"root\";",
+    "APT::Update::Error-Mode \"any\";",
+    "Acquire::Languages \"none\";",
+    "Acquire::Retries \"2\";",
+    "Dpkg::Use-Pty \"false\";",
+    "Dpkg::Options:: \"--force-unsafe-io\";",
+    "Dpkg::Options:: \"--force-confdef\";",
+    "Dpkg::Options:: \"--force-confold\";",
+];
+
+/// What the stages of one build work on.
+#[derive(Debug)]
+pub struct Site<'a> {
+    context: &'a Context,
+    plan: &'a Plan,
+    inside: Option<Inside>,
+    /// The apt sources that the package lists in the tree belong to, when there are any.
+    lists: Option<String>,
+    /// Paths that the recipe itself has put into the image: what is cleaned up at the end leaves them alone.
+    own: BTreeSet<String>,
+}
+
+/// A tree that has been made.
+#[derive(Debug)]
+struct Inside {
+    tree: Tree,
+    chroot: Chroot,
+}
+
+impl<'a> Site<'a> {
+    /// Without a tree yet.
+    pub fn new(context: &'a Context, plan: &'a Plan) -> Self {
+        Self { context, plan, inside: None, lists: None, own: BTreeSet::new() }
+    }
+
+    /// Do what a stage says.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn perform(&mut self, stage: &Stage) -> Result<(), Failure> {
+        match stage {
+            Stage::Debootstrap(options) => debootstrap::perform(self, options),
+            Stage::Sources(options) => sources::perform(self, options),
+            Stage::Apt(options) => apt::perform(self, options),
+            Stage::Kernel(options) => kernel::perform(self, options),
+            Stage::Locale(options) => locale::perform(self, options),
+            Stage::Timezone(options) => timezone::perform(self, options),
+            Stage::Hostname(options) => hostname::perform(self, options),
+            Stage::Users(options) => users::perform(self, options),
+            Stage::Files(options) => files::perform(self, options),
+            Stage::Copy(options) => copy::perform(self, options),
+            Stage::Run(options) => run::perform(self, options),
+            Stage::Systemd(options) => systemd::perform(self, options),
+            Stage::Bootloader(options) => bootloader::perform(self, options),
+        }
+    }
+
+    /// The way to the host.
+    pub fn context(&self) -> &'a Context {
+        self.context
+    }
+
+    /// The plan that is carried out.
+    pub fn plan(&self) -> &'a Plan {
+        self.plan
+    }
+
+    /// The tree.
+    ///
+    /// # Errors
+    /// When no stage has made one.
+    pub fn tree(&self) -> Result<&Tree, Failure> {
+        self.inside().map(|inside| &inside.tree)
+    }
+
+    /// A command that runs in the tree.
+    ///
+    /// # Errors
+    /// When there is no tree.
+    pub fn command(&self, program: &str) -> Result<Command, Failure> {
+        self.inside().map(|inside| Command::new(program).within(&inside.chroot))
+    }
+
+    /// Begin to work on the tree that has been made at [`paths::TREE`].
+    fn enter(&mut self) -> Result<(), Failure> {
+        let path = Path::new(paths::TREE);
+        let tree = Tree::open(path).explain(FailureKind::Agent, || "cannot open the tree")?;
+        let chroot = Chroot::enter(path, Devices::Minimal, &apt_conf(self.plan))
+            .explain(FailureKind::Agent, || "cannot prepare the tree for running commands in it")?;
+        self.inside = Some(Inside { tree, chroot });
+        Ok(())
+    }
+
+    /// What comes when all stages have run: the mount table, and the initramfs, which depends on it.
+    ///
+    /// # Errors
+    /// When the initramfs cannot be made.
+    pub fn complete(&self) -> Result<(), Failure> {
+        let tree = self.tree()?;
+        let table = fstab::merge(&tree.read_text(fstab::PATH)?, &self.plan.disk);
+        tree.write(fstab::PATH, table, 0o644)?;
+        initramfs::make(self)
+    }
+
+    /// End the work in the tree and clean it up. Nothing is mounted in it any more.
+    ///
+    /// # Errors
+    /// When there is none, or something in it is in use.
+    pub fn leave(mut self) -> Result<Tree, Failure> {
+        let Inside { tree, chroot } = self.inside.take().ok_or_else(no_tree)?;
+        chroot.leave().explain(FailureKind::Agent, || "cannot leave the tree")?;
+        cleanup::clean(&tree, &self.own)?;
+        Ok(tree)
+    }
+
+    fn inside(&self) -> Result<&Inside, Failure> {
+        self.inside.as_ref().ok_or_else(no_tree)
+    }
+
+    /// Whether a program is installed in the tree.
+    fn has_program(&self, name: &str) -> Result<bool, Failure> {
+        let tree = self.tree()?;
+        Ok(["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|folder| tree.is_file(&format!("{folder}/{name}"))))
+    }
+}
+
+/// What apt is told while stages run: the host's wishes, and what a build needs.
+pub fn apt_conf(plan: &Plan) -> Vec<String> {
+    plan.apt_conf.iter().cloned().chain(APT_CONF.map(str::to_owned)).collect()
+}
+
+fn no_tree() -> Failure {
+    report::plain(FailureKind::Input, "there is no tree to work on: a build begins with the stage `debootstrap`")
+}
+
+/// A failure because of what a stage's options say.
+fn wrong(message: impl Into<String>) -> Failure {
+    report::plain(FailureKind::Input, message)
+}

@@ -1,0 +1,129 @@
+//! `sources`: where the image gets its packages from.
+
+use super::{Site, work, wrong};
+use crate::tree::Tree;
+use particle_vm_protocol::Failure;
+use particle_vm_protocol::stage::{Source, Sources};
+use std::path::Path;
+
+/// The keyring of Debian's archive in the image; apt depends on the package that has it.
+const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Where keyrings of further sources belong, sources.list(5).
+const KEYRINGS: &str = "/etc/apt/keyrings";
+
+/// Sources of one-line style.
+const LIST: &str = "/etc/apt/sources.list";
+
+/// Further sources, of either style.
+const PARTS: &str = "/etc/apt/sources.list.d";
+
+/// Write the sources.
+pub(super) fn perform(site: &mut Site<'_>, options: &Sources) -> Result<(), Failure> {
+    if !options.keep {
+        remove_all(site.tree()?)?;
+    }
+    options.sources.iter().try_for_each(|source| add(site, source))
+}
+
+/// Remove all sources.
+pub(super) fn remove_all(tree: &Tree) -> Result<(), Failure> {
+    tree.remove(LIST)?;
+    Ok(tree.clear(PARTS)?)
+}
+
+/// Write one source, with its keyring.
+pub(super) fn add(site: &Site<'_>, source: &Source) -> Result<(), Failure> {
+    let tree = site.tree()?;
+    let keyring = match &source.keyring {
+        None => ARCHIVE_KEYRING.to_owned(),
+        Some(file) => {
+            let path = format!("{KEYRINGS}/{}", keyring_name(source, file)?);
+            tree.write(&path, work::read(file)?, 0o644)?;
+            path
+        }
+    };
+    let path = format!("{PARTS}/{}.sources", source.name);
+    Ok(tree.write(&path, stanza(source, &keyring)?, 0o644)?)
+}
+
+/// The name of a keyring in the image. apt tells the formats apart by the extension.
+fn keyring_name(source: &Source, file: &str) -> Result<String, Failure> {
+    let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
+    match extension {
+        Some(extension @ ("asc" | "gpg" | "pgp")) => Ok(format!("{}.{extension}", source.name)),
+        _ => Err(wrong(format!("the keyring `{file}` must end in .asc (armoured) or in .gpg or .pgp (binary)"))),
+    }
+}
+
+/// A stanza of sources.list(5).
+pub(super) fn stanza(source: &Source, keyring: &str) -> Result<String, Failure> {
+    let fields = [
+        ("Types", source.types.join(" ")),
+        ("URIs", source.uris.join(" ")),
+        ("Suites", source.suites.join(" ")),
+        // An exact path as suite (`./`) goes without components.
+        ("Components", source.components.join(" ")),
+        ("Signed-By", keyring.to_owned()),
+    ];
+    let mut text = String::new();
+    for (name, value) in fields {
+        if value.chars().any(char::is_control) {
+            return Err(wrong(format!("`{name}` of the source `{}` has a line break or the like in it", source.name)));
+        }
+        if !value.is_empty() {
+            text += &format!("{name}: {value}\n");
+        }
+    }
+    Ok(text)
+}
+
+/// All sources as they are now, to see whether they have changed.
+pub(super) fn text(tree: &Tree) -> Result<String, Failure> {
+    let mut text = tree.read_text(LIST)?;
+    for name in tree.names(PARTS)? {
+        let path = format!("{PARTS}/{name}");
+        if tree.is_file(&path) {
+            text += &format!("\0{name}\0{}", tree.read_text(&path)?);
+        }
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source() -> Source {
+        Source {
+            name: "debian".into(),
+            types: vec!["deb".into()],
+            uris: vec!["http://deb.example.org/debian".into()],
+            suites: vec!["trixie".into(), "trixie-updates".into()],
+            components: vec!["main".into()],
+            keyring: None,
+        }
+    }
+
+    #[test]
+    fn a_source_is_a_stanza() {
+        let text = stanza(&source(), ARCHIVE_KEYRING).unwrap();
+        assert_eq!(
+            text,
+            "Types: deb\nURIs: http://deb.example.org/debian\nSuites: trixie trixie-updates\nComponents: main\n\
+             Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+        );
+    }
+
+    #[test]
+    fn a_value_cannot_add_a_field() {
+        let source = Source { suites: vec!["trixie\nTrusted: yes".into()], ..source() };
+        assert!(stanza(&source, ARCHIVE_KEYRING).unwrap_err().message.contains("Suites"));
+    }
+
+    #[test]
+    fn a_keyring_keeps_its_format() {
+        assert_eq!(keyring_name(&source(), "keys/mine.asc").unwrap(), "debian.asc");
+        assert!(keyring_name(&source(), "keys/mine").is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! `users`: create or change users.
+
+use super::{Site, accounts, wrong};
+use crate::tree::{Attributes, Tree};
+use particle_vm_protocol::Failure;
+use particle_vm_protocol::stage::{User, Users};
+use std::io::Write;
+
+/// The shell of a new user that names none.
+const SHELL: &str = "/bin/bash";
+
+/// Create or change each user.
+pub(super) fn perform(site: &mut Site<'_>, options: &Users) -> Result<(), Failure> {
+    options.users.iter().try_for_each(|(name, user)| {
+        site.context.output(format!("user {name}"));
+        make_groups(site, user)?;
+        if accounts::user(site.tree()?, name)?.is_some() {
+            change(site, name, user)
+        } else {
+            create(site, name, user)
+        }?;
+        if let Some(password) = &user.password {
+            set_password(site, name, password)?;
+        }
+        if user.ssh_keys.is_empty() { Ok(()) } else { authorise(site, name, &user.ssh_keys) }
+    })
+}
+
+/// Make the supplementary groups that are missing.
+fn make_groups(site: &Site<'_>, user: &User) -> Result<(), Failure> {
+    for group in &user.groups {
+        if accounts::group(site.tree()?, group)?.is_none() {
+            site.context.run(&site.command("groupadd")?.args(["--system", "--", group]))?;
+        }
+    }
+    Ok(())
+}
+
+/// Make a user.
+fn create(site: &Site<'_>, name: &str, user: &User) -> Result<(), Failure> {
+    let tree = site.tree()?;
+    let shell = user.shell.as_deref().unwrap_or(SHELL);
+    check_shell(tree, name, shell)?;
+    let mut command = site.command("useradd")?.args(["--create-home", "--shell", shell]);
+    command = match user.gid {
+        Some(gid) => {
+            if accounts::group_with_id(tree, gid)?.is_none() {
+                site.context.run(&site.command("groupadd")?.args(["--gid", &gid.to_string(), "--", name]))?;
+            }
+            command.args(["--gid", &gid.to_string()])
+        }
+        // A group of that name may be there already.
+        None if accounts::group(tree, name)?.is_some() => command.args(["--gid", name]),
+        None => command.arg("--user-group"),
+    };
+    if !user.groups.is_empty() {
+        command = command.args(["--groups", &user.groups.join(",")]);
+    }
+    if let Some(home) = &user.home {
+        command = command.args(["--home-dir", home]);
+    }
+    site.context.run(&command.args(common(user)).args(["--", name]))
+}
+
+/// Change a user that is there.
+fn change(site: &Site<'_>, name: &str, user: &User) -> Result<(), Failure> {
+    let mut options = common(user);
+    if let Some(shell) = &user.shell {
+        check_shell(site.tree()?, name, shell)?;
+        options.extend(["--shell".to_owned(), shell.clone()]);
+    }
+    if let Some(gid) = user.gid {
+        options.extend(["--gid".to_owned(), gid.to_string()]);
+    }
+    if !user.groups.is_empty() {
+        options.extend(["--append".to_owned(), "--groups".to_owned(), user.groups.join(",")]);
+    }
+    if let Some(home) = &user.home {
+        options.extend(["--move-home".to_owned(), "--home".to_owned(), home.clone()]);
+    }
+    if options.is_empty() {
+        return Ok(());
+    }
+    site.context.run(&site.command("usermod")?.args(options).args(["--", name]))
+}
+
+/// The options that useradd(8) and usermod(8) have in common.
+fn common(user: &User) -> Vec<String> {
+    let uid = user.uid.map(|uid| ["--uid".to_owned(), uid.to_string()]);
+    let comment = user.description.clone().map(|comment| ["--comment".to_owned(), comment]);
+    uid.into_iter().chain(comment).flatten().collect()
+}
+
+fn check_shell(tree: &Tree, name: &str, shell: &str) -> Result<(), Failure> {
+    if tree.is_file(shell) {
+        return Ok(());
+    }
+    Err(wrong(format!("the shell `{shell}` of the user `{name}` is not in the image")))
+}
+
+/// Set a password. It goes through a pipe, never through a command line, which everyone can read.
+fn set_password(site: &Site<'_>, name: &str, password: &str) -> Result<(), Failure> {
+    if password.contains(['\n', '\0']) {
+        return Err(wrong(format!("the password of `{name}` has a line break in it")));
+    }
+    let mut command = site.command("chpasswd")?;
+    // crypt(5): the prefix of every hash.
+    if password.starts_with('$') {
+        command = command.arg("--encrypted");
+    }
+    site.context.run(&command.input(format!("{name}:{password}\n")))
+}
+
+/// Add public keys to those that a user may log in with.
+fn authorise(site: &Site<'_>, name: &str, keys: &[String]) -> Result<(), Failure> {
+    let tree = site.tree()?;
+    let account = accounts::user(tree, name)?.ok_or_else(|| wrong(format!("the user `{name}` is not there")))?;
+    let folder = format!("{}/.ssh", account.home.trim_end_matches('/'));
+    let path = format!("{folder}/authorized_keys");
+    let before = tree.read_text(&path)?;
+    let own = |mode| Attributes { mode, uid: account.uid, gid: account.gid };
+    tree.make_folder(&folder, own(0o700))?;
+    let mut file = tree.create(&path, own(0o600))?;
+    file.write_all(merge(&before, keys).as_bytes()).map_err(|error| wrong(format!("cannot write `{path}`: {error}")))
+}
+
+/// The keys that are there and those that are new, one on each line.
+fn merge(before: &str, keys: &[String]) -> String {
+    let mut lines: Vec<_> = before.lines().collect();
+    for key in keys.iter().flat_map(|key| key.lines()).map(str::trim).filter(|key| !key.is_empty()) {
+        if !lines.contains(&key) {
+            lines.push(key);
+        }
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_there_once() {
+        let keys = ["ssh-ed25519 AAAA a\n".to_owned(), "ssh-ed25519 BBBB b".to_owned()];
+        assert_eq!(merge("ssh-ed25519 BBBB b\n", &keys), "ssh-ed25519 BBBB b\nssh-ed25519 AAAA a\n");
+    }
+
+    #[test]
+    fn only_what_is_said_becomes_an_option() {
+        assert!(common(&User::default()).is_empty());
+        let user = User { uid: Some(7), description: Some("A B".into()), ..User::default() };
+        assert_eq!(common(&user), ["--uid", "7", "--comment", "A B"]);
+    }
+}
