@@ -68,6 +68,22 @@ impl Appliance {
         Self::build(dirs, named.as_deref(), events).await
     }
 
+    /// The appliance that [`Appliance::ensure`] would take, without building one.
+    ///
+    /// # Errors
+    /// When there is one that cannot be used.
+    pub async fn present(dirs: &Dirs, request: &Request) -> Result<Option<Self>, ApplianceError> {
+        if let Some(folder) = &request.appliance {
+            return Self::open(folder, dirs).await.map(Some);
+        }
+        let named = apt::named_mirror(request.mirror.as_deref()).map_err(ApplianceError::Fetch)?;
+        let folder = cache::indexed(dirs, named.as_deref()).map(|digest| cache::folder(dirs, &digest));
+        match folder.filter(|folder| folder.exists()) {
+            Some(folder) => Self::open(&folder, dirs).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The appliance of the cache, if it is there and whole.
     async fn cached(dirs: &Dirs, named: Option<&str>, events: &Events) -> Option<Self> {
         let digest = cache::indexed(dirs, named)?;

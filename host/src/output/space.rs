@@ -141,10 +141,7 @@ pub fn check(needs: &[Need]) -> Result<(), SpaceError> {
         if let Some((_, there)) = filesystems.iter_mut().find(|(known, _)| *known == device) {
             there.needs.push(need.clone());
         } else {
-            let stat = statvfs(dir).map_err(|error| failed(error.into()))?;
-            // The types of these fields differ between architectures.
-            #[allow(clippy::useless_conversion)]
-            let free = u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size()));
+            let free = free(dir).map_err(failed)?;
             filesystems.push((device, Shortage { free, needs: vec![need.clone()] }));
         }
     }
@@ -152,12 +149,23 @@ pub fn check(needs: &[Need]) -> Result<(), SpaceError> {
     if short.is_empty() { Ok(()) } else { Err(SpaceError::Shortage(short)) }
 }
 
+/// What is free for an ordinary user on the file system of `dir`, in bytes.
+///
+/// # Errors
+/// When there is no such folder or its file system cannot be asked.
+pub fn free(dir: &Path) -> io::Result<u64> {
+    let stat = statvfs(dir)?;
+    // The types of these fields differ between architectures.
+    #[allow(clippy::useless_conversion)]
+    Ok(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))
+}
+
 fn total(needs: &[Need]) -> u64 {
     needs.iter().fold(0, |sum, need| sum.saturating_add(need.bytes))
 }
 
 /// The nearest folder above `dir` that exists.
-fn existing(dir: &Path) -> &Path {
+pub fn existing(dir: &Path) -> &Path {
     dir.ancestors().find(|dir| dir.exists()).filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -169,8 +177,7 @@ mod tests {
     #[test]
     fn needs_on_one_file_system_are_added_up() {
         let dir = tempfile::tempdir().unwrap();
-        let stat = statvfs(dir.path()).unwrap();
-        let free = stat.blocks_available() * stat.fragment_size();
+        let free = free(dir.path()).unwrap();
         let estimate = Estimate { scratch: free / 2, image: free / 2, store: 0 };
         let of = |formats: &[Format]| needs(&dir.path().join("not/yet"), dir.path(), dir.path(), &estimate, formats);
         // Other processes write there too: half and half may be just too much, a quarter more is for certain.

@@ -201,6 +201,23 @@ impl Hypervisor {
         self.0.version
     }
 
+    /// Whether it is too old to run guests without KVM.
+    pub fn needs_kvm(&self) -> bool {
+        self.version() < OLDEST_TCG
+    }
+
+    /// Why guests that boot `kernel` run without KVM, as far as it is known.
+    pub fn no_kvm(&self, kernel: &Path) -> Option<NoKvm> {
+        match &self.0.wish {
+            Wish::Tcg => None,
+            Wish::TcgInstead(reason) => Some(reason.clone()),
+            Wish::Kvm { .. } => {
+                let verdict = Verdict::load(&self.0.facts, kernel, &self.version().to_string());
+                verdict.and_then(|verdict| verdict.unusable).map(NoKvm::Unusable)
+            }
+        }
+    }
+
     /// What to start a VM with that boots `kernel`.
     pub(super) fn choose(&self, kernel: &Path) -> Result<Choice, HypervisorError> {
         match &self.0.wish {

@@ -17,7 +17,7 @@ mod hypervisor;
 mod initramfs;
 mod link;
 mod machine;
-mod memory;
+pub mod memory;
 pub mod proxy;
 mod qmp;
 mod session;

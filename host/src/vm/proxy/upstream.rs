@@ -10,6 +10,7 @@ use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use std::error::Error as StdError;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -39,7 +40,29 @@ impl Classify for UpstreamError {
 #[derive(Debug, Clone)]
 pub struct Upstream {
     http: Option<Url>,
+    https: Option<Url>,
+    direct: Option<String>,
     matcher: Arc<Matcher>,
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = |proxy: &Option<Url>| match proxy {
+            Some(url) => format!("through the proxy {}", shown(url)),
+            None => "directly".to_owned(),
+        };
+        write!(f, "http {}, https {}", way(&self.http), way(&self.https))?;
+        match &self.direct {
+            Some(hosts) => write!(f, ", no proxy for {hosts}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `host:port` of a proxy, without its credentials.
+fn shown(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 impl Upstream {
@@ -71,10 +94,11 @@ impl Upstream {
         if let Some(url) = &https {
             builder = builder.https(url.to_string());
         }
-        if let Some((_, hosts)) = find("no_proxy") {
-            builder = builder.no(hosts);
+        let direct = find("no_proxy").map(|(_, hosts)| hosts);
+        if let Some(hosts) = &direct {
+            builder = builder.no(hosts.clone());
         }
-        Ok(Self { http, matcher: Arc::new(builder.build()) })
+        Ok(Self { http, https, direct, matcher: Arc::new(builder.build()) })
     }
 
     /// The client for plain http. It follows no redirects: the guest does, and each hop is checked.
@@ -164,6 +188,11 @@ mod tests {
         assert_eq!(proxy_for(&upstream, "https://example.org/").unwrap(), "http://upper:3129/");
         assert_eq!(proxy_for(&upstream, "https://direct.example.org/"), None);
         assert_eq!(proxy_for(&upstream, "http://10.1.2.3/"), None);
+        assert_eq!(
+            upstream.to_string(),
+            "http through the proxy lower:3128, https through the proxy upper:3129, no proxy for \
+             direct.example.org,10.0.0.0/8"
+        );
     }
 
     #[test]
