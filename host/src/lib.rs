@@ -7,6 +7,7 @@ pub mod apt;
 pub mod child;
 pub mod cli;
 pub mod dirs;
+pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod event;

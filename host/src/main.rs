@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Verb::Init(verb) => verb.run(),
         Verb::Appliance(verb) => verb.run(&ui).await,
         Verb::Cache(verb) => verb.run(),
+        Verb::Doctor(verb) => verb.run().await,
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
     })

@@ -4,6 +4,7 @@ pub mod appliance;
 pub mod cache;
 pub mod check;
 pub mod completions;
+pub mod doctor;
 pub mod init;
 pub mod man;
 mod options;
@@ -96,6 +97,8 @@ pub enum Verb {
     Appliance(appliance::Appliance),
     /// Look at what is kept of earlier builds, or remove it
     Cache(cache::Cache),
+    /// Look whether this machine has what builds need
+    Doctor(doctor::Doctor),
     /// Print the completions for a shell
     Completions(completions::Completions),
     /// Print or write the man pages
