@@ -4,6 +4,7 @@
 
 pub mod appliance;
 pub mod apt;
+pub mod boot;
 pub mod child;
 pub mod cli;
 pub mod dirs;

@@ -173,6 +173,9 @@ pub struct Test {
     pub name: String,
     /// Shell command that root runs in the booted image. It passes when it exits with 0.
     pub run: String,
+    /// Restart the machine before the command. What earlier tests changed on the disk is still there then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reboot: bool,
     /// Text that its output must contain too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<String>,

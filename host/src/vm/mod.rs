@@ -7,10 +7,10 @@
 
 mod accel;
 mod arguments;
-mod channel;
+pub(crate) mod channel;
 mod config;
-mod confine;
-mod console;
+pub(crate) mod confine;
+pub(crate) mod console;
 mod disk;
 mod error;
 mod hypervisor;
@@ -19,11 +19,12 @@ mod link;
 mod machine;
 pub mod memory;
 pub mod proxy;
-mod qmp;
+pub(crate) mod qmp;
 mod session;
 mod terminal;
 pub mod virtiofs;
 
+pub(crate) use accel::DEVICE as KVM_DEVICE;
 pub use accel::{Accel, Accelerator, NoKvm, open_kvm};
 pub use config::{ConfigError, Disk, VmConfig};
 pub use error::VmError;

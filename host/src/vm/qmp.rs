@@ -71,6 +71,32 @@ impl Qmp {
         self.incidents.recv().await
     }
 
+    /// Plug a device of type `driver` into `bus`, under the name `id`.
+    ///
+    /// # Errors
+    /// When QEMU refuses or does not answer.
+    pub async fn plug(
+        &self,
+        driver: &str,
+        id: &str,
+        bus: &str,
+        properties: impl IntoIterator<Item = (&str, &str)>,
+    ) -> io::Result<()> {
+        let properties = properties.into_iter().map(|(name, value)| (name.to_owned(), value.into()));
+        let device = qmp::device_add::new(driver, id.to_owned(), bus.to_owned(), properties);
+        self.service.execute(device).await?;
+        Ok(())
+    }
+
+    /// Pull the device `id` out again.
+    ///
+    /// # Errors
+    /// When QEMU refuses or does not answer.
+    pub async fn unplug(&self, id: &str) -> io::Result<()> {
+        self.service.execute(qmp::device_del { id: id.to_owned() }).await?;
+        Ok(())
+    }
+
     /// What the VM does.
     ///
     /// # Errors

@@ -1,0 +1,53 @@
+//! A machine whose console is the user's terminal.
+
+use super::machine::Machine;
+use super::{BootConfig, BootError};
+use crate::event::Events;
+use crate::ui::terminal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// The key that ends the machine, as the terminal sends it.
+const ESCAPE: u8 = 0x1d;
+
+/// What people call that key.
+pub const ESCAPE_NAME: &str = "Ctrl-]";
+
+/// Start an image and connect its console with the terminal, until the machine powers itself off or
+/// [`ESCAPE_NAME`] is pressed. Every other key goes to the machine, also Ctrl-C. The terminal gets its mode back
+/// however this ends.
+///
+/// # Errors
+/// When there is no terminal or the machine cannot be started.
+pub async fn interact(config: &BootConfig, events: &Events) -> Result<(), BootError> {
+    if !terminal::is_interactive() {
+        return Err(BootError::NoTerminal);
+    }
+    let mut machine = Machine::start(config, false).await?;
+    events.detail(format!("the machine runs; {ESCAPE_NAME} ends it"));
+    let _raw = terminal::Raw::enter().map_err(BootError::Terminal)?;
+    let mut input = terminal::input();
+    let (mut from, mut to) = machine.console.split();
+    let mut piece = vec![0; 4096];
+    loop {
+        tokio::select! {
+            read = from.read(&mut piece) => match read {
+                Ok(length @ 1..) => terminal::output(&piece[..length]).map_err(BootError::Terminal)?,
+                // A console that breaks has ended.
+                Ok(0) | Err(_) => break,
+            },
+            keys = input.recv() => {
+                let Some(keys) = keys else { return Ok(()) };
+                let (typed, end) = match keys.iter().position(|key| *key == ESCAPE) {
+                    Some(at) => (&keys[..at], true),
+                    None => (&keys[..], false),
+                };
+                // A machine that takes no more input has ended, which the other branch finds out.
+                let _ = to.write_all(typed).await;
+                if end {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    machine.ended().await
+}
