@@ -12,6 +12,8 @@ fn main() -> ExitCode {
         Task::InternalVirtiofsd(server) => return virtiofs::daemon_main(server),
     };
     process::run(&global, async |ui| match verb {
+        Verb::Build(verb) => verb.run(&ui).await,
+        Verb::Shell(verb) => verb.run(&ui).await,
         Verb::Check(verb) => verb.run(&ui),
         Verb::Plan(verb) => verb.run().await,
         Verb::Schema(verb) => verb.run(),

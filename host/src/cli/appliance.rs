@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::ui::Ui;
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 /// Handle the small Debian that the VM runs
 ///
@@ -26,6 +27,10 @@ pub enum Verb {
     Build(Build),
     /// List those in the cache
     List,
+    /// Write it to an archive, for a machine without network or without apt
+    Export(Export),
+    /// Take it from such an archive
+    Import(Import),
     /// Remove one from the cache
     Rm(Rm),
 }
@@ -40,6 +45,24 @@ pub struct Build {
     /// Build it even if there is one: takes the packages that the mirror has now
     #[arg(long)]
     pub force: bool,
+}
+
+/// Options of `appliance export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The archive to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// Digest of the appliance, or its beginning; without it, the one in use
+    pub digest: Option<String>,
+}
+
+/// Options of `appliance import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The archive
+    pub archive: PathBuf,
 }
 
 /// Options of `appliance rm`.
@@ -64,6 +87,15 @@ impl Appliance {
                 stdout::print(format!("{}\n", built.digest()))?;
             }
             Verb::List => stdout::print(list(&appliance::list(&dirs)?))?,
+            Verb::Export(options) => {
+                let output = &options.output;
+                let file = appliance::export(&dirs, options.digest.as_deref(), output, ui.events()).await?;
+                stdout::print(format!("{}  {}\n", file.sha256, output.display()))?;
+            }
+            Verb::Import(options) => {
+                let imported = appliance::import(&dirs, &options.archive, ui.events()).await?;
+                stdout::print(format!("{}\n", imported.digest()))?;
+            }
             Verb::Rm(options) => {
                 for digest in options.digests {
                     let removed = appliance::remove(&dirs, &digest, ui.events()).await?;

@@ -1,6 +1,8 @@
 //! The command line: one file for each verb, with its options, its help and what it calls.
 
 pub mod appliance;
+mod attach;
+pub mod build;
 pub mod cache;
 pub mod check;
 pub mod completions;
@@ -11,6 +13,7 @@ mod options;
 pub mod plan;
 pub mod process;
 pub mod schema;
+pub mod shell;
 mod stdout;
 
 use crate::vm::virtiofs;
@@ -85,6 +88,10 @@ pub enum Progress {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Build disk images from a recipe
+    Build(build::Build),
+    /// Open a root shell in the VM, or run one command in it
+    Shell(shell::Shell),
     /// Check recipes without building them
     Check(check::Check),
     /// Print what a build would do, as JSON

@@ -1,6 +1,8 @@
 //! Options that several verbs share.
 
 use crate::engine;
+use crate::recipe::{MIB, Size};
+use crate::vm::Accel;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -21,6 +23,41 @@ pub struct Sources {
     pub appliance: Option<PathBuf>,
 }
 
+/// What the VM gets of the machine.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Machine")]
+pub struct Machine {
+    /// Memory of the VM, for instance 2GiB
+    #[arg(long, value_name = "SIZE", env = "PARTICLE_VM_MEMORY", value_parser = memory)]
+    pub memory: Option<u64>,
+
+    /// Processors of the VM
+    #[arg(long, value_name = "COUNT", env = "PARTICLE_VM_CPUS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: Option<u32>,
+
+    /// Acceleration: auto takes KVM where a guest runs with it, and emulation elsewhere
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", env = "PARTICLE_VM_ACCEL")]
+    pub accel: Accel,
+}
+
+/// Memory in MiB.
+fn memory(text: &str) -> Result<u64, String> {
+    let mib = text.parse::<Size>()?.0 / MIB;
+    match mib {
+        128..=0xff_ffff => Ok(mib),
+        _ => Err(format!("`{text}` is no memory that a VM can have: give at least 128MiB, like `2GiB`")),
+    }
+}
+
+/// The size of a disk in bytes.
+pub fn disk_size(text: &str) -> Result<u64, String> {
+    let size = text.parse::<Size>()?.0;
+    match size / MIB {
+        64..=0xfff_ffff => Ok(size.next_multiple_of(MIB)),
+        _ => Err(format!("`{text}` is no size that the disk can have: give at least 64MiB, like `8GiB`")),
+    }
+}
+
 impl From<Sources> for engine::Sources {
     fn from(sources: Sources) -> Self {
         Self { mirror: sources.mirror, appliance: sources.appliance }
@@ -38,6 +75,12 @@ pub fn variable(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_memory_without_a_unit_is_refused() {
+        assert_eq!(memory("2GiB"), Ok(2048));
+        assert!(memory("2048").unwrap_err().contains("2GiB"));
+    }
 
     #[test]
     fn a_value_may_hold_an_equals_sign() {

@@ -1,7 +1,7 @@
 //! The process around a verb: runtime, signals, the listener of its events, the error report and the exit code.
 
 use super::Global;
-use crate::error::{Class, Classify, Result};
+use crate::error::{Class, Classify, Error, Result};
 use crate::ui::{Report, Ui};
 use std::future::Future;
 use std::io;
@@ -42,8 +42,9 @@ pub fn run<F: Future<Output = Result<u8>>>(global: &Global, verb: impl FnOnce(Ui
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            Report::of(&ProcessError::Runtime(error).into(), None).print();
-            return ExitCode::from(Class::Host.exit_code());
+            let error = Error::from(ProcessError::Runtime(error));
+            Report::of(&error, None).print();
+            return ExitCode::from(error.get().class().exit_code());
         }
     };
     let code = runtime.block_on(watch(global, verb));

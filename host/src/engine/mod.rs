@@ -1,7 +1,12 @@
 //! The verbs as library functions: what is done in which order. They emit events and know nothing of terminals.
 
+mod build;
+mod error;
 mod host;
 mod prepare;
+pub mod shell;
 
-pub use host::Sources;
+pub use build::Build;
+pub use error::EngineError;
+pub use host::{Host, Sources};
 pub use prepare::{Options, Prepared, default_output, prepare};

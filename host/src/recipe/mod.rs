@@ -22,6 +22,7 @@ pub use types::{Architecture, Disk, Network, Output, Partition, Recipe, RecipeSt
 use document::MAX_BYTES;
 use particle_vm_protocol::Stage;
 use particle_vm_protocol::stage::Bootloader;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -67,6 +68,11 @@ pub fn parse(source: Source, folder: &FilePath, variables: &BTreeMap<String, Str
 }
 
 impl Recipe {
+    /// SHA-256 of its file, in hexadecimal.
+    pub fn sha256(&self) -> String {
+        Sha256::digest(self.origin.source.text()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The folder whose files the recipe can use, and which the guest sees.
     pub fn folder(&self) -> &FilePath {
         &self.origin.folder

@@ -3,6 +3,7 @@
 use nix::sys::termios::{self, SetArg, Termios};
 use particle_vm_protocol::message::TerminalSize;
 use std::io::{self, IsTerminal, Read, Write};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// Most bytes of one message.
@@ -67,6 +68,17 @@ pub fn input() -> mpsc::Receiver<Vec<u8>> {
     receiver
 }
 
+/// The sizes that the terminal gets from now on.
+///
+/// # Errors
+/// When the signal that tells about them cannot be caught.
+pub fn resizes() -> io::Result<mpsc::Receiver<TerminalSize>> {
+    let (sender, receiver) = mpsc::channel(1);
+    let mut changes = signal(SignalKind::window_change())?;
+    tokio::spawn(async move { while changes.recv().await.is_some() && sender.send(size()).await.is_ok() {} });
+    Ok(receiver)
+}
+
 /// Write `bytes` to standard output at once.
 ///
 /// # Errors
@@ -75,4 +87,12 @@ pub fn output(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;
     stdout.flush()
+}
+
+/// Write `bytes` to standard error at once.
+///
+/// # Errors
+/// When it takes no more.
+pub fn error(bytes: &[u8]) -> io::Result<()> {
+    io::stderr().lock().write_all(bytes)
 }

@@ -1,0 +1,115 @@
+//! `particle-vm build`
+
+use super::options::{Machine, Sources, disk_size, variable};
+use super::{EXIT_CODES, attach};
+use crate::engine::{Build as Engine, Options};
+use crate::error::Result;
+use crate::output::Format;
+use crate::plan::Overrides;
+use crate::ui::{Ui, terminal};
+use clap::{Args, ValueEnum};
+use particle_vm_protocol::message::Inside;
+use std::path::PathBuf;
+
+/// Build disk images from a recipe
+///
+/// The recipe is checked whole before anything is started. The first build makes the appliance, the small Debian that
+/// the VM runs; this takes a few minutes, once. What is downloaded is kept, and a second build downloads it no more.
+///
+/// The images, SHA256SUMS, manifest.json and build.log appear in the output folder when all of them are complete;
+/// earlier ones stay until then.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXIT_CODES)]
+pub struct Build {
+    /// The recipe
+    pub recipe: PathBuf,
+
+    /// Folder for the images [default: out/NAME]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Formats to write, instead of those in the recipe; repeat it or separate them with commas
+    #[arg(short, long = "format", value_enum, value_name = "FORMAT", value_delimiter = ',')]
+    pub formats: Vec<Format>,
+
+    /// Set a variable of the recipe; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = variable)]
+    pub set: Vec<(String, String)>,
+
+    /// Boot the image afterwards and run the recipe's tests in it
+    #[arg(long)]
+    pub test: bool,
+
+    /// What to do when a stage fails
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub on_failure: OnFailure,
+
+    /// Folder for the scratch disk, instead of the cache; it needs space for the unpacked image
+    #[arg(long, value_name = "DIR", env = "PARTICLE_VM_WORK_DIR")]
+    pub work_dir: Option<PathBuf>,
+
+    /// Size of the scratch disk, where the image's tree is built
+    #[arg(long, value_name = "SIZE", value_parser = disk_size)]
+    pub scratch_size: Option<u64>,
+
+    /// The VM.
+    #[command(flatten)]
+    pub machine: Machine,
+
+    /// The sources.
+    #[command(flatten)]
+    pub sources: Sources,
+}
+
+/// What to do when a stage fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnFailure {
+    /// End with the report
+    #[default]
+    Fail,
+    /// Show the report and open a root shell in the stage that failed
+    Shell,
+}
+
+impl Build {
+    /// Build, and test when that is asked for.
+    ///
+    /// # Errors
+    /// When the recipe, the host, a download or a stage is at fault, or a test fails.
+    pub async fn run(self, ui: &Ui) -> Result<u8> {
+        if self.on_failure == OnFailure::Shell && !terminal::is_interactive() {
+            return Err(attach::AttachError::NoTerminal.into());
+        }
+        let accel = self.machine.accel;
+        let (options, on_failure) = self.options();
+        let mut build = Engine::start(&options, accel, ui.events()).await?;
+        let built = match build.run().await {
+            Ok(built) => built,
+            Err(error) => match build.failed_stage().filter(|_| on_failure == OnFailure::Shell) {
+                Some(session) => {
+                    ui.report(&error);
+                    attach::attach(session, Vec::new(), Inside::Tree, ui).await?;
+                    return Ok(error.get().class().exit_code());
+                }
+                None => return Err(error),
+            },
+        };
+        build.publish(built).await?;
+        Ok(0)
+    }
+
+    fn options(self) -> (Options, OnFailure) {
+        let overrides =
+            Overrides { memory_mib: self.machine.memory, scratch_bytes: self.scratch_size, cpus: self.machine.cpus };
+        let options = Options {
+            recipe: self.recipe,
+            variables: self.set.into_iter().collect(),
+            output: self.output,
+            formats: self.formats,
+            work_dir: self.work_dir,
+            overrides,
+            sources: self.sources.into(),
+        };
+        (options, self.on_failure)
+    }
+}

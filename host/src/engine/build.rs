@@ -1,0 +1,170 @@
+//! The verb `build`: recipe, plan, room, appliance, VM, stages, outputs.
+
+use super::EngineError;
+use super::host::{Host, WORKSPACE_PREFIX};
+use super::prepare::{Options, Prepared, prepare};
+use crate::appliance::Appliance;
+use crate::dirs::Dirs;
+use crate::error::{Error, Result};
+use crate::event::{Events, Unit};
+use crate::output::{Manifest, OutputFolder, Record, manifest, space};
+use crate::plan::{Planned, plan};
+use crate::recipe::Recipe;
+use crate::store::Store;
+use crate::vm::proxy::{Policy, Proxy, Upstream};
+use crate::vm::{Accel, Accelerator, Disk, LinkError, Session, VmError};
+use crate::workspace::Workspace;
+use particle_vm_protocol::message::Built;
+use particle_vm_protocol::{Job, JobResult, Stage};
+use std::path::Path;
+
+/// A build whose VM runs.
+pub struct Build {
+    // The VM first: its disks lie in the folders below it.
+    session: Session,
+    waits: bool,
+    folder: OutputFolder,
+    _workspace: Workspace,
+    record: Record,
+    events: Events,
+    recipe: Recipe,
+    planned: Planned,
+    proxy: Proxy,
+    manifest: Manifest,
+}
+
+impl Build {
+    /// Check everything that can be checked before, and start the VM.
+    ///
+    /// # Errors
+    /// When something is wrong with the recipe, the host lacks something, or the VM does not start.
+    pub async fn start(options: &Options, accel: Accel, events: &Events) -> Result<Self> {
+        let dirs = Dirs::new()?;
+        let mut prepared = prepare(options, &dirs).await?;
+        let folder = OutputFolder::prepare(&prepared.output, &prepared.recipe.name, &prepared.formats)?;
+        let (events, record) = folder.record(events)?;
+        let host = Host::detect(dirs, accel, &events).await?;
+        let work_dir = options.work_dir.clone().unwrap_or_else(|| host.dirs.work());
+        room(&prepared, &work_dir, &host)?;
+        let workspace = Workspace::new(&work_dir, WORKSPACE_PREFIX)?;
+        let appliance = host.appliance(&options.sources, &events).await?;
+
+        let (policy, store) = (Policy::new(&prepared.planned.allow)?, Store::open(&host.dirs.store())?);
+        let proxy = Proxy::new(policy, store, Upstream::from_env()?, events.clone())?;
+        let needs = prepared.planned.needs;
+        let mut config = host.vm(&appliance, workspace.path());
+        config.memory_mib = needs.memory_mib;
+        config.cpus = needs.cpus;
+        config.scratch = Some(Disk { path: workspace.path().join("scratch.raw"), bytes: needs.scratch_bytes });
+        config.target = Some(Disk { path: folder.target(), bytes: needs.target_bytes });
+        config.work_share = uses_files(&prepared.recipe).then(|| prepared.recipe.folder().to_owned());
+        config.network = Some(proxy.clone());
+        let session = Session::start(&config, &events).await?;
+
+        if session.accelerator() == Accelerator::Kvm {
+            prepared.facts.emulated = false;
+            prepared.planned = plan(&prepared.recipe, &prepared.facts, &options.overrides)?;
+        }
+        let manifest = manifest(&prepared, &appliance, &host, session.accelerator(), &options.recipe);
+        let Prepared { recipe, planned, .. } = prepared;
+        let waits = false;
+        Ok(Self { session, waits, folder, _workspace: workspace, record, events, recipe, planned, proxy, manifest })
+    }
+
+    /// Run the stages and make the disk.
+    ///
+    /// # Errors
+    /// When a stage fails, or the VM does.
+    pub async fn run(&mut self) -> Result<Built> {
+        let job = Job::Build(Box::new(self.planned.plan.clone()));
+        match self.session.run(job).await {
+            Ok(JobResult::Built(built)) => Ok(built),
+            Ok(_) => Err(VmError::from(LinkError::Unexpected("a build tells what it built")).into()),
+            Err(error) => {
+                self.waits = matches!(error, VmError::Failed(_));
+                Err(self.explain(error))
+            }
+        }
+    }
+
+    /// The VM, when a stage failed and it waits with everything in place.
+    pub fn failed_stage(&mut self) -> Option<&mut Session> {
+        self.waits.then_some(&mut self.session)
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Power the VM off, and put the outputs in their places.
+    ///
+    /// # Errors
+    /// When the VM does not end well, or an output cannot be made.
+    pub async fn publish(self, built: Built) -> Result<Manifest> {
+        let step = self.events.step("stop VM", None, Unit::Items);
+        self.session.power_off().await?;
+        step.finish();
+        let mut manifest = self.manifest;
+        manifest.packages = built.packages;
+        manifest.inputs = self.proxy.record().inputs();
+        Ok(self.folder.publish(manifest, self.record, &self.events).await?)
+    }
+
+    /// A stage that fails because it got nothing from the network says so in its own words; the proxy knows better.
+    fn explain(&self, error: VmError) -> Error {
+        if !matches!(error, VmError::Failed(_)) {
+            return error.into();
+        }
+        let record = self.proxy.record();
+        let failures = record.failures();
+        match record.advice() {
+            _ if !failures.is_empty() => EngineError::Network { failures, source: error }.into(),
+            Some(advice) => EngineError::Refused { advice, source: error }.into(),
+            None => error.into(),
+        }
+    }
+}
+
+/// Is there room for the scratch disk, the target and the outputs?
+fn room(prepared: &Prepared, work_dir: &Path, host: &Host) -> Result<()> {
+    let estimate = space::Estimate::from(&prepared.planned.needs);
+    let needs = space::needs(work_dir, &prepared.output, &host.dirs.store(), &estimate, &prepared.formats);
+    Ok(space::check(&needs)?)
+}
+
+/// Whether a stage names a file of the recipe's folder. The guest sees the folder in that case only.
+fn uses_files(recipe: &Recipe) -> bool {
+    recipe.stages.iter().any(|stage| match &stage.stage {
+        Stage::Copy(_) => true,
+        Stage::Run(options) => options.file.is_some(),
+        Stage::Debootstrap(options) => options.keyring.is_some(),
+        Stage::Sources(options) => options.sources.iter().any(|source| source.keyring.is_some()),
+        _ => false,
+    })
+}
+
+fn manifest(
+    prepared: &Prepared,
+    appliance: &Appliance,
+    host: &Host,
+    accelerator: Accelerator,
+    path: &Path,
+) -> Manifest {
+    let kernel = nix::sys::utsname::uname().map(|uname| uname.release().to_string_lossy().into_owned());
+    Manifest::new(
+        manifest::Recipe {
+            name: prepared.recipe.name.clone(),
+            path: path.display().to_string(),
+            sha256: prepared.recipe.sha256(),
+        },
+        manifest::Appliance { digest: appliance.digest().into(), kernel: appliance.kernel_release().into() },
+        manifest::Host {
+            accelerator: accelerator.name().into(),
+            qemu: host.hypervisor.version().to_string(),
+            kernel: kernel.unwrap_or_default(),
+            cpus: prepared.planned.needs.cpus,
+            memory_mib: prepared.planned.needs.memory_mib,
+        },
+    )
+}

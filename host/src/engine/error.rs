@@ -1,0 +1,74 @@
+//! Why a verb failed for a reason that no other layer can tell.
+
+use crate::error::{Class, Classify};
+use crate::vm::VmError;
+use std::io;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why a verb failed for a reason that no other layer can tell.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// A stage failed after downloads had failed.
+    #[error("downloads failed")]
+    Network {
+        /// What the proxy saw, one sentence for each URL.
+        failures: Vec<String>,
+        /// What the stage said.
+        #[source]
+        source: VmError,
+    },
+    /// A stage failed after it had asked for hosts that it may not reach.
+    #[error("the build asked for what its recipe does not allow")]
+    Refused {
+        /// What to add to the recipe.
+        advice: String,
+        /// What the stage said.
+        #[source]
+        source: VmError,
+    },
+    /// A file of this machine cannot be used.
+    #[error("cannot use {}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Classify for EngineError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Network { .. } => Class::Network,
+            Self::Refused { .. } => Class::Build,
+            Self::File { .. } => Class::Host,
+        }
+    }
+
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Network { .. } => {
+                Some("see whether the mirror can be reached, or name another one with --mirror".into())
+            }
+            Self::Refused { advice, .. } => Some(advice.clone()),
+            Self::File { .. } => None,
+        }
+    }
+
+    fn details(&self) -> Option<String> {
+        match self {
+            Self::Network { failures, source } => {
+                let mut lines = failures.join("\n");
+                if let Some(output) = source.details() {
+                    lines.push_str("\n\n");
+                    lines.push_str(&output);
+                }
+                Some(lines)
+            }
+            Self::Refused { source, .. } => source.details(),
+            Self::File { .. } => None,
+        }
+    }
+}
