@@ -218,6 +218,17 @@ impl Hypervisor {
         }
     }
 
+    /// What VMs run with here, if it is known without starting one that boots `kernel`.
+    ///
+    /// # Errors
+    /// When KVM is asked for and no guest runs with it.
+    pub fn known(&self, kernel: &Path) -> Result<Option<Accelerator>, HypervisorError> {
+        Ok(match self.choose(kernel)? {
+            Choice::Settled(accelerator) => Some(accelerator),
+            Choice::Prove => None,
+        })
+    }
+
     /// What to start a VM with that boots `kernel`.
     pub(super) fn choose(&self, kernel: &Path) -> Result<Choice, HypervisorError> {
         match &self.0.wish {
