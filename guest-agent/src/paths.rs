@@ -3,6 +3,9 @@
 /// The scratch disk. Without one, this is a folder of the root file system, which is then in memory.
 pub const SCRATCH: &str = "/scratch";
 
+/// Beneath [`SCRATCH`]: the upper layer of the root file system, with all that was changed in it since the start.
+pub const UPPER: &str = ".root/upper";
+
 /// The tree that the stages of a build work on.
 pub const TREE: &str = "/scratch/tree";
 

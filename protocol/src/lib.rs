@@ -40,6 +40,9 @@ pub mod share {
     pub const WORK: &str = "work";
     /// Where the guest leaves files for the host, read-write.
     pub const STAGING: &str = "staging";
+    /// The file in [`STAGING`] with what [`crate::Job::Finish`] has made: a tar archive of the files that were changed; a
+    /// removed file is a character device of number 0 in it.
+    pub const FINISHED: &str = "finish.tar";
 }
 
 /// Serial numbers of the virtio-blk disks (`/sys/block/*/serial` in the guest; at most 20 bytes).

@@ -95,8 +95,8 @@ pub enum FromGuest {
 pub enum Job {
     /// Say hello and be powered off: probes the acceleration, measures the start.
     Hello,
-    /// Make what only maintainer scripts make of a freshly unpacked appliance, and leave it as `finish.tar` in the
-    /// staging share.
+    /// Make what only maintainer scripts make of a freshly unpacked appliance, and leave it as
+    /// [`crate::share::FINISHED`] in the staging share.
     Finish,
     /// Build an image.
     Build(Box<Plan>),

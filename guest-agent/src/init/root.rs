@@ -106,7 +106,7 @@ fn mount_scratch(disk: &Path, layer: &Path) -> Result<(), RootError> {
 }
 
 fn mount_overlay(layers: &[PathBuf], scratch: &Path) -> Result<(), RootError> {
-    let (upper, work) = (scratch.join(".root/upper"), scratch.join(".root/work"));
+    let (upper, work) = (scratch.join(paths::UPPER), scratch.join(".root/work"));
     for folder in [&upper, &work] {
         fs::create_dir_all(folder).map_err(cannot(format!("make {}", folder.display())))?;
     }

@@ -5,9 +5,10 @@ use super::definition::{Definition, FORMAT};
 use super::error::ApplianceError;
 use super::fetch::Apt;
 use super::manifest::{self, Manifest};
-use super::{cache, definition, publish, verify};
+use super::{cache, definition, finish, publish, verify};
 use crate::dirs::Dirs;
 use crate::event::Events;
+use crate::vm::Hypervisor;
 use crate::workspace::Workspace;
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,7 +34,12 @@ impl Drop for GivenUp {
 ///
 /// # Errors
 /// When packages cannot be fetched, verified or unpacked, or the cache cannot be written.
-pub async fn build(dirs: &Dirs, mirror: &str, events: &Events) -> Result<String, ApplianceError> {
+pub async fn build(
+    dirs: &Dirs,
+    hypervisor: &Hypervisor,
+    mirror: &str,
+    events: &Events,
+) -> Result<String, ApplianceError> {
     let definition = Arc::new(Definition::embedded().map_err(ApplianceError::Definition)?);
     let parent = dirs.appliances();
     let workspace = Arc::new(Workspace::new(&parent, cache::BUILD_PREFIX).map_err(ApplianceError::Workspace)?);
@@ -71,6 +77,7 @@ pub async fn build(dirs: &Dirs, mirror: &str, events: &Events) -> Result<String,
         parts
     });
     let parts = parts.await.map_err(ApplianceError::Task)??;
+    finish::run(hypervisor, &workspace, &made, events).await?;
 
     let mut manifest = Manifest {
         format: FORMAT,

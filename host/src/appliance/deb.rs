@@ -208,7 +208,11 @@ fn read_control(reader: impl Read) -> Result<Vec<(String, Vec<u8>)>, DebError> {
     Ok(files)
 }
 
-fn read_data(
+/// The entries of a tar archive whose path `keep` takes; contents go to `spool`.
+///
+/// # Errors
+/// When the archive is none, or holds what cannot be in a tree.
+pub fn read_data(
     reader: impl Read,
     spool: &mut Spool,
     keep: impl Fn(&Path) -> bool,
@@ -237,6 +241,7 @@ fn read_data(
                 entries.push((path, Entry::HardLink(target)));
                 continue;
             }
+            tar::EntryType::Char if is_whiteout(entry.header())? => Kind::Whiteout,
             other => return Err(DebError::Format(format!("{} is of the kind {other:?}", path.display()))),
         };
         let meta = meta(entry.header())?;
@@ -245,8 +250,13 @@ fn read_data(
     Ok(entries)
 }
 
+/// Number 0 belongs to no device.
+fn is_whiteout(header: &tar::Header) -> io::Result<bool> {
+    Ok(header.device_major()? == Some(0) && header.device_minor()? == Some(0))
+}
+
 /// Owner, mode and time of a tar header. Names of owners are not looked up: packages own by number, dpkg-deb(1).
-pub(super) fn meta(header: &tar::Header) -> io::Result<Meta> {
+fn meta(header: &tar::Header) -> io::Result<Meta> {
     let number = |value: u64| u32::try_from(value).map_err(|_| io::Error::from(io::ErrorKind::InvalidData));
     Ok(Meta {
         mode: (header.mode()? & 0o7777) as u16,

@@ -4,6 +4,7 @@ use super::deb::DebError;
 use super::kernel::KernelError;
 use crate::apt::AptError;
 use crate::error::{Class, Classify};
+use crate::vm::VmError;
 use crate::workspace::WorkspaceError;
 use bytesize::ByteSize;
 use std::io;
@@ -36,6 +37,12 @@ pub enum ApplianceError {
         /// The path in it.
         path: String,
     },
+    /// The finishing run did not work.
+    #[error("cannot finish the appliance in its VM")]
+    Finish(#[source] VmError),
+    /// What the finishing run left is not what it should be.
+    #[error("what the VM of the appliance left cannot be used")]
+    Finished(#[source] DebError),
     /// The kernel cannot be used.
     #[error("the kernel of the appliance cannot be used")]
     Kernel(#[source] KernelError),
@@ -114,19 +121,23 @@ impl Classify for ApplianceError {
     fn class(&self) -> Class {
         match self {
             Self::Fetch(error) => error.class(),
+            Self::Finish(error) => error.class(),
             Self::Package { source, .. } => source.class(),
             Self::Missing { .. } => Class::Network,
             Self::Io { .. } | Self::Space { .. } | Self::Workspace(_) | Self::Damaged { .. } => Class::Host,
             Self::Image(error) if storage_is_full(error) => Class::Host,
             Self::Unusable { .. } | Self::Unknown { .. } | Self::Ambiguous { .. } => Class::Usage,
             Self::GivenUp => Class::Interrupted,
-            Self::Definition(_) | Self::Kernel(_) | Self::Image(_) | Self::Task(_) => Class::Internal,
+            Self::Definition(_) | Self::Finished(_) | Self::Kernel(_) | Self::Image(_) | Self::Task(_) => {
+                Class::Internal
+            }
         }
     }
 
     fn advice(&self) -> Option<String> {
         match self {
             Self::Fetch(error) => error.advice(),
+            Self::Finish(error) => error.advice(),
             Self::Workspace(error) => error.advice(),
             Self::Package { .. } | Self::Missing { .. } => Some("name another mirror with `--mirror`".into()),
             Self::Space { .. } => Some(MAKE_ROOM.into()),
@@ -146,6 +157,7 @@ impl Classify for ApplianceError {
     fn details(&self) -> Option<String> {
         match self {
             Self::Fetch(error) => error.details(),
+            Self::Finish(error) => error.details(),
             _ => None,
         }
     }

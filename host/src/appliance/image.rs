@@ -59,6 +59,7 @@ pub fn write(tree: &Tree, path: &Path, step: &Step) -> Result<(), ApplianceError
                 let reader = Counted { reader: content.reader(), done: &done, step };
                 writer.push_file(reader, path, header)
             }
+            Kind::Whiteout => writer.push_char_device(0, path, header),
             Kind::Link(target) => writer.push_symlink(target, path, header),
         }
         .map_err(ApplianceError::Image)?;

@@ -29,9 +29,6 @@ pub mod file {
     /// The unpacked packages, and what the finishing run made of them.
     pub const ROOT: [&str; 2] = ["root0.squashfs", "root1.squashfs"];
 
-    /// Those that every appliance has.
-    pub const REQUIRED: [&str; 5] = [KERNEL, MODULES, FIRMWARE_CODE, FIRMWARE_VARIABLES, ROOT[0]];
-
     /// All of them.
     pub const ALL: [&str; 6] = [KERNEL, MODULES, FIRMWARE_CODE, FIRMWARE_VARIABLES, ROOT[0], ROOT[1]];
 }
@@ -115,7 +112,7 @@ impl Manifest {
         if !is_digest(&manifest.digest) {
             return Err(format!("its digest {:?} is none", manifest.digest));
         }
-        for name in file::REQUIRED {
+        for name in file::ALL {
             if !manifest.files.contains_key(name) {
                 return Err(format!("{FILE} names no {name}"));
             }

@@ -8,6 +8,7 @@ mod definition;
 mod error;
 mod export;
 mod fetch;
+mod finish;
 mod image;
 mod import;
 mod kernel;
@@ -27,6 +28,7 @@ pub use manifest::{Manifest, ManifestFile, ManifestPackage};
 use crate::apt;
 use crate::dirs::Dirs;
 use crate::event::Events;
+use crate::vm::Hypervisor;
 use manifest::file;
 use std::path::{Path, PathBuf};
 
@@ -48,11 +50,16 @@ pub struct Appliance {
 }
 
 impl Appliance {
-    /// The appliance that is wanted; built, when it is not in the cache.
+    /// The appliance that is wanted; built, when it is not in the cache, with a VM of `hypervisor` at the end.
     ///
     /// # Errors
     /// When it cannot be used, fetched or built.
-    pub async fn ensure(dirs: &Dirs, request: &Request, events: &Events) -> Result<Self, ApplianceError> {
+    pub async fn ensure(
+        dirs: &Dirs,
+        hypervisor: &Hypervisor,
+        request: &Request,
+        events: &Events,
+    ) -> Result<Self, ApplianceError> {
         if let Some(given) = &request.appliance {
             return if given.is_dir() { Self::open(given, dirs).await } else { import(dirs, given, events).await };
         }
@@ -65,7 +72,7 @@ impl Appliance {
         if let Some(found) = Self::cached(dirs, named.as_deref(), &Events::none()).await {
             return Ok(found);
         }
-        Self::build(dirs, named.as_deref(), events).await
+        Self::build(dirs, hypervisor, named.as_deref(), events).await
     }
 
     /// The appliance that [`Appliance::ensure`] would take, without building one.
@@ -102,9 +109,14 @@ impl Appliance {
     }
 
     /// Build with the lock held.
-    async fn build(dirs: &Dirs, named: Option<&str>, events: &Events) -> Result<Self, ApplianceError> {
+    async fn build(
+        dirs: &Dirs,
+        hypervisor: &Hypervisor,
+        named: Option<&str>,
+        events: &Events,
+    ) -> Result<Self, ApplianceError> {
         let mirror = apt::mirror(named, dirs).await.map_err(ApplianceError::Fetch)?;
-        let digest = build::build(dirs, &mirror, events).await?;
+        let digest = build::build(dirs, hypervisor, &mirror, events).await?;
         cache::enter(dirs, named, &digest)?;
         Self::open(&cache::folder(dirs, &digest), dirs).await
     }
@@ -155,7 +167,7 @@ impl Appliance {
 
     /// The layers of the root file system, lowest first.
     pub fn root_layers(&self) -> Vec<PathBuf> {
-        file::ROOT.iter().map(|name| self.dir.join(name)).filter(|path| path.exists()).collect()
+        file::ROOT.iter().map(|name| self.dir.join(name)).collect()
     }
 
     /// UEFI firmware.
@@ -182,14 +194,19 @@ pub struct BuildOptions {
 ///
 /// # Errors
 /// When it cannot be fetched or built.
-pub async fn build(dirs: &Dirs, options: &BuildOptions, events: &Events) -> Result<Appliance, ApplianceError> {
+pub async fn build(
+    dirs: &Dirs,
+    hypervisor: &Hypervisor,
+    options: &BuildOptions,
+    events: &Events,
+) -> Result<Appliance, ApplianceError> {
     if !options.force {
         let request = Request { appliance: None, mirror: options.mirror.clone() };
-        return Appliance::ensure(dirs, &request, events).await;
+        return Appliance::ensure(dirs, hypervisor, &request, events).await;
     }
     let named = apt::named_mirror(options.mirror.as_deref()).map_err(ApplianceError::Fetch)?;
     let _lock = cache::lock(dirs, events).await?;
-    Appliance::build(dirs, named.as_deref(), events).await
+    Appliance::build(dirs, hypervisor, named.as_deref(), events).await
 }
 
 /// The appliances in the cache, by digest.

@@ -122,6 +122,8 @@ pub enum Kind {
     File(Content),
     /// A symbolic link and what it points to.
     Link(PathBuf),
+    /// The mark of an overlay that the file is removed: a character device of number 0.
+    Whiteout,
 }
 
 /// An entry.

@@ -101,7 +101,6 @@ const MESSAGES: [(Reason, &[&str]); 6] = [
             "Connection failed",
             "Connection timed out",
             "does not have a Release file",
-
         ],
     ),
 ];

@@ -5,6 +5,7 @@ use crate::appliance;
 use crate::dirs::Dirs;
 use crate::error::Result;
 use crate::ui::Ui;
+use crate::vm::{Accel, Hypervisor};
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -83,7 +84,8 @@ impl Appliance {
         match self.verb {
             Verb::Build(options) => {
                 let options = appliance::BuildOptions { mirror: options.mirror, force: options.force };
-                let built = appliance::build(&dirs, &options, ui.events()).await?;
+                let hypervisor = Hypervisor::detect(Accel::Auto, &dirs, ui.events()).await?;
+                let built = appliance::build(&dirs, &hypervisor, &options, ui.events()).await?;
                 stdout::print(format!("{}\n", built.digest()))?;
             }
             Verb::List => stdout::print(list(&appliance::list(&dirs)?))?,

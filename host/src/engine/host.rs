@@ -45,7 +45,7 @@ impl Host {
     /// When it cannot be found, fetched or built.
     pub async fn appliance(&self, sources: &Sources, events: &Events) -> Result<Appliance> {
         let request = Request { appliance: sources.appliance.clone(), mirror: sources.mirror.clone() };
-        Ok(Appliance::ensure(&self.dirs, &request, events).await?)
+        Ok(Appliance::ensure(&self.dirs, &self.hypervisor, &request, events).await?)
     }
 
     /// What a VM runs with here. Where nobody knows yet whether KVM works, a VM of `appliance` finds out.
