@@ -1,7 +1,7 @@
 //! The hosts that a build may reach.
 
 use super::*;
-use reqwest::Url;
+use url::Url;
 
 /// The hosts of the mirrors in `stages`, and what the recipe allows beside them.
 ///

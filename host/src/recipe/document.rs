@@ -101,6 +101,22 @@ impl Node {
         }
     }
 
+    /// Where the key that `path` ends in stands.
+    pub fn locate_key(&self, path: &Path) -> Range<usize> {
+        let key = path.split_last().and_then(|(above, step)| match step {
+            Step::Key(key) => self.at(&above)?.entries().iter().find(|entry| entry.key == *key),
+            Step::Index(_) => None,
+        });
+        key.map_or_else(|| self.locate(path), |entry| entry.key_span.clone())
+    }
+
+    fn at(&self, path: &Path) -> Option<&Node> {
+        path.steps().iter().try_fold(self, |node, step| match step {
+            Step::Key(key) => node.get(key).map(Arc::as_ref),
+            Step::Index(index) => node.items().get(*index).map(Arc::as_ref),
+        })
+    }
+
     /// Where the value at `path` stands; where there is none, the nearest value around it.
     pub fn locate(&self, path: &Path) -> Range<usize> {
         let (mut node, mut span) = (self, self.span.clone());

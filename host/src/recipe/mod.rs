@@ -111,3 +111,6 @@ fn read_file(path: &FilePath) -> Result<Vec<u8>, String> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,11 @@ impl Path {
         &self.0
     }
 
+    /// The path of what is around, and the last step.
+    pub fn split_last(&self) -> Option<(Self, &Step)> {
+        self.0.split_last().map(|(last, above)| (Self(above.to_vec()), last))
+    }
+
     fn step(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
