@@ -3,7 +3,7 @@
 //! One parser gives both the values and their places, so that they cannot disagree. What hostile text could make
 //! large (the text itself, its depth, what its aliases unfold to) is capped before anything is made of it.
 
-use super::finding::{Finding, Findings, Source};
+use super::finding::{Finding, Findings, MAX_FINDINGS, Source};
 use super::path::{Path, Step};
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use serde_json::{Map, Number, Value};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub const MAX_BYTES: u64 = 1 << 20;
 
 /// Most weight of a document with what its aliases stand for. A value weighs [`VALUE_WEIGHT`] and its text's bytes.
-const MAX_WEIGHT: usize = 16 << 20;
+pub(super) const MAX_WEIGHT: usize = 16 << 20;
 
 /// About what a value takes in memory beside its text.
 const VALUE_WEIGHT: usize = 64;
@@ -33,7 +33,7 @@ pub struct Node {
     /// What it is.
     pub kind: Kind,
     // With everything in it, aliases unfolded.
-    weight: usize,
+    pub(super) weight: usize,
 }
 
 /// What a [`Node`] is.
@@ -148,12 +148,11 @@ pub fn read(source: &Source) -> Result<(Arc<Node>, Vec<Finding>), Findings> {
     let mut builder = Builder::new(source);
     for event in Parser::new_from_str(source.text()) {
         let (event, span) = event.map_err(|error| {
-            let at = builder.lines.byte(error.marker().line(), error.marker().col());
-            let whole = error.info().strip_prefix("while parsing").map_or(error.info(), |rest| rest.trim_start());
-            Finding::new(source, at..at, format!("this is not YAML: {whole}"))
+            let at = builder.characters.byte(error.marker().index());
+            Finding::new(source, at..at, format!("this is not YAML: {}", error.info()))
         })?;
-        let start = builder.lines.byte(span.start.line(), span.start.col());
-        let end = builder.lines.byte(span.end.line(), span.end.col()).max(start);
+        let start = builder.characters.byte(span.start.index());
+        let end = builder.characters.byte(span.end.index()).max(start);
         builder.event(event, start..end)?;
     }
     builder.finish()
@@ -161,7 +160,7 @@ pub fn read(source: &Source) -> Result<(Arc<Node>, Vec<Finding>), Findings> {
 
 struct Builder<'a> {
     source: &'a Source,
-    lines: Lines<'a>,
+    characters: Characters<'a>,
     open: Vec<Open>,
     anchors: HashMap<usize, Arc<Node>>,
     root: Option<Arc<Node>>,
@@ -177,14 +176,14 @@ struct Open {
 
 enum Content {
     List(Vec<Arc<Node>>),
-    Mapping { entries: Vec<Entry>, key: Option<(String, Range<usize>)> },
+    Mapping { entries: Vec<Entry>, first: HashMap<String, usize>, key: Option<(String, Range<usize>)> },
 }
 
 impl<'a> Builder<'a> {
     fn new(source: &'a Source) -> Self {
         Self {
             source,
-            lines: Lines::new(source.text()),
+            characters: Characters::new(source.text()),
             open: Vec::new(),
             anchors: HashMap::new(),
             root: None,
@@ -213,7 +212,7 @@ impl<'a> Builder<'a> {
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), &span)?;
-                self.begin(span, anchor, Content::Mapping { entries: Vec::new(), key: None })?;
+                self.begin(span, anchor, Content::Mapping { entries: Vec::new(), first: HashMap::new(), key: None })?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end()?,
             Event::Alias(anchor) => {
@@ -271,14 +270,18 @@ impl<'a> Builder<'a> {
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.root = Some(node),
             Some(Content::List(items)) => items.push(node),
-            Some(Content::Mapping { entries, key }) => match key.take() {
-                Some((key, key_span)) => match entries.iter().find(|entry| entry.key == key) {
+            Some(Content::Mapping { entries, first, key }) => match key.take() {
+                Some((key, key_span)) => match first.get(&key) {
+                    Some(_) if self.findings.len() >= MAX_FINDINGS => {}
                     Some(first) => {
-                        let line = self.source.position(first.key_span.start).0;
+                        let line = self.source.position(*first).0;
                         let finding = self.finding(key_span, format!("the key `{key}` is given a second time"));
                         self.findings.push(finding.help(format!("it stands in line {line} already; keep one of them")));
                     }
-                    None => entries.push(Entry { key, key_span, node }),
+                    None => {
+                        first.insert(key.clone(), key_span.start);
+                        entries.push(Entry { key, key_span, node });
+                    }
                 },
                 None => match &node.kind {
                     Kind::Scalar { value, .. } => {
@@ -354,28 +357,23 @@ pub fn plain_scalar(text: &str) -> Value {
     number.map_or_else(|| Value::String(text.to_owned()), Value::Number)
 }
 
-/// Finds the byte that the parser's line and column (in characters) mean.
-struct Lines<'a> {
+/// Finds the byte of a character that the parser counts.
+struct Characters<'a> {
     text: &'a str,
-    starts: Vec<usize>,
+    // Byte of every [`STRIDE`]th character, so that a long text is not walked through for every value.
+    marks: Vec<usize>,
 }
 
-impl<'a> Lines<'a> {
+const STRIDE: usize = 64;
+
+impl<'a> Characters<'a> {
     fn new(text: &'a str) -> Self {
-        let bytes = text.as_bytes();
-        let mut starts = vec![0];
-        for (index, byte) in bytes.iter().enumerate() {
-            // A line ends with LF, CR LF or CR (YAML 1.2, 5.4).
-            if *byte == b'\n' || *byte == b'\r' && bytes.get(index + 1) != Some(&b'\n') {
-                starts.push(index + 1);
-            }
-        }
-        Self { text, starts }
+        Self { text, marks: text.char_indices().step_by(STRIDE).map(|(byte, _)| byte).collect() }
     }
 
-    fn byte(&self, line: usize, column: usize) -> usize {
-        let Some(start) = self.starts.get(line.saturating_sub(1)) else { return self.text.len() };
-        let rest = self.text.get(*start..).unwrap_or_default();
-        start + rest.char_indices().nth(column).map_or(rest.len(), |(offset, _)| offset)
+    fn byte(&self, character: usize) -> usize {
+        let Some(mark) = self.marks.get(character / STRIDE) else { return self.text.len() };
+        let rest = self.text.get(*mark..).unwrap_or_default();
+        mark + rest.char_indices().nth(character % STRIDE).map_or(rest.len(), |(offset, _)| offset)
     }
 }

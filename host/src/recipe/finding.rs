@@ -9,6 +9,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use thiserror::Error;
 
+/// Most findings that are reported: enough to go on with, and an end for text that was made to be wrong.
+pub const MAX_FINDINGS: usize = 100;
+
+/// Most characters of a message, and of what is shown of a line before and behind its mark.
+const MAX_TEXT: usize = 400;
+
 /// The text of a recipe and the name that findings call it by.
 #[derive(Debug, Clone, Default)]
 pub struct Source {
@@ -25,6 +31,16 @@ impl Source {
     /// The text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// What findings call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The end of the character that the byte is in.
+    fn boundary(&self, byte: usize) -> usize {
+        (byte..self.text.len()).find(|byte| self.text.is_char_boundary(*byte)).unwrap_or(self.text.len())
     }
 
     /// Line and column of a byte, both from 1, the column in characters.
@@ -58,26 +74,52 @@ impl Finding {
     /// A finding about the bytes `span` of `source`.
     pub fn new(source: &Source, span: Range<usize>, message: impl Into<Cow<'static, str>>) -> Self {
         let (line, column) = source.position(span.start);
-        let (file, source) = (source.name.to_string(), source.clone());
-        Self { message: message.into(), file, line, column, help: None, span: Some(span), source }
+        let end = span.end.min(source.boundary(span.start + MAX_TEXT)).max(span.start);
+        let (file, source, span) = (source.name.to_string(), source.clone(), span.start..end);
+        Self { message: printable(message.into()), file, line, column, help: None, span: Some(span), source }
     }
 
     /// A finding about a file as a whole.
     pub fn of_file(name: impl Into<String>, message: impl Into<Cow<'static, str>>) -> Self {
         let file = name.into();
-        Self { message: message.into(), file, line: 0, column: 0, help: None, span: None, source: Source::default() }
+        Self {
+            message: printable(message.into()),
+            file,
+            line: 0,
+            column: 0,
+            help: None,
+            span: None,
+            source: Source::default(),
+        }
     }
 
     /// The same with advice.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(printable(help.into().into()).into_owned());
         self
     }
 
-    fn place(&self) -> (usize, usize) {
+    /// Line and column.
+    pub(super) fn place(&self) -> (usize, usize) {
         (self.line, self.column)
     }
+}
+
+/// Values of the recipe stand in messages: what could steer a terminal is spelled out, and what is long is cut.
+fn printable(text: Cow<'static, str>) -> Cow<'static, str> {
+    let control = |c: char| c.is_control();
+    if text.len() <= MAX_TEXT && !text.contains(control) {
+        return text;
+    }
+    let mut plain = String::new();
+    for c in text.chars().take(MAX_TEXT) {
+        if control(c) { plain.extend(c.escape_default()) } else { plain.push(c) }
+    }
+    if text.chars().nth(MAX_TEXT).is_some() {
+        plain.push_str("...");
+    }
+    plain.into()
 }
 
 impl fmt::Display for Finding {
@@ -102,6 +144,7 @@ impl Findings {
     pub(super) fn new(mut findings: Vec<Finding>) -> Option<Self> {
         findings.sort_by(|a, b| a.place().cmp(&b.place()).then_with(|| a.message.cmp(&b.message)));
         findings.dedup_by(|a, b| a.place() == b.place() && a.message == b.message);
+        findings.truncate(MAX_FINDINGS);
         (!findings.is_empty()).then_some(Self(findings))
     }
 
@@ -136,6 +179,7 @@ impl Findings {
         let file = self.0.first().map_or("the recipe", |finding| finding.file.as_str());
         match self.0.len() {
             1 => format!("{file} has a problem"),
+            MAX_FINDINGS => format!("{file} has {MAX_FINDINGS} problems or more"),
             count => format!("{file} has {count} problems"),
         }
     }
@@ -164,7 +208,14 @@ impl SourceCode for Source {
         before: usize,
         after: usize,
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
-        self.text().read_span(span, before, after)
+        // The whole line, also without context around it; of a very long one what is around the mark.
+        let (start, end) = (span.offset(), span.offset() + span.len());
+        let before_mark = self.text().get(..start).unwrap_or_default();
+        let line = before_mark.rfind('\n').map_or(0, |newline| newline + 1);
+        let from = line.max(self.boundary(start.saturating_sub(MAX_TEXT)));
+        let rest = self.text().get(end..).unwrap_or_default();
+        let to = rest.find('\n').map_or(self.text().len(), |length| end + length).min(self.boundary(end + MAX_TEXT));
+        self.text().read_span(&(from..to).into(), before, after)
     }
 }
 

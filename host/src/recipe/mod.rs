@@ -6,15 +6,18 @@ mod document;
 mod finding;
 mod layout;
 mod path;
+mod reference;
 mod schema;
 mod sections;
 mod shape;
 mod size;
 mod types;
+mod variables;
 
 pub use finding::{Finding, Findings, Source};
 pub use layout::{EDGE, firmwares, layout};
 pub use path::{Path, Step};
+pub use reference::reference;
 pub use schema::schema;
 pub use size::{GIB, MIB, Size, Timeout};
 pub use types::{Architecture, Disk, Network, Output, Partition, Recipe, RecipeStage, Resources, Test};
@@ -49,11 +52,14 @@ pub fn load(path: &FilePath, variables: &BTreeMap<String, String>) -> Result<Rec
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(source: Source, folder: &FilePath, variables: &BTreeMap<String, String>) -> Result<Recipe, Findings> {
-    let _ = variables;
     let (root, mut findings) = document::read(&source)?;
+    let (root, unknown) = variables::replace(&source, &root, variables);
     findings.extend(shape::check(&source, &root));
     let (sections, misfits) = sections::read(&source, &root);
     findings.extend(check::check(&source, &root, folder, &sections));
+    // What else there is to say about a value whose variable is missing only misleads.
+    findings.retain(|finding| !unknown.iter().any(|missing| missing.place() == finding.place()));
+    findings.extend(unknown);
     if findings.is_empty() {
         // Only a defect of the schema lets one through to here.
         findings.extend(misfits);

@@ -17,7 +17,9 @@ pub struct Sections {
     pub name: Option<String>,
     /// Its stages: the type that is written, without aliases, and what could be read.
     pub stages: Vec<(Option<String>, Option<RecipeStage>)>,
-    /// Each of the other parts.
+    /// Whether there are none.
+    pub empty: bool,
+    /// What the build may reach.
     pub network: Option<Network>,
     /// The disk.
     pub disk: Option<Disk>,
@@ -32,7 +34,7 @@ pub struct Sections {
 /// Reads the parts of `root`, and says what did not fit the types.
 pub fn read(source: &Source, root: &Node) -> (Sections, Vec<Finding>) {
     let mut whole = root.to_value();
-    for stage in whole["stages"].as_array_mut().into_iter().flatten() {
+    for stage in whole.get_mut("stages").and_then(Value::as_array_mut).into_iter().flatten() {
         normalise(stage);
     }
     let mut reader = Reader { source, root, misfits: Vec::new() };
@@ -47,6 +49,7 @@ pub fn read(source: &Source, root: &Node) -> (Sections, Vec<Finding>) {
     let sections = Sections {
         stages,
         tests,
+        empty: whole["stages"].as_array().is_some_and(Vec::is_empty),
         name: reader.key(&whole, "name"),
         network: reader.key(&whole, "network"),
         disk: reader.key(&whole, "disk"),

@@ -5,7 +5,7 @@
 
 use super::alias;
 use super::document::{Entry, Kind, Node};
-use super::finding::{Finding, Source};
+use super::finding::{Finding, MAX_FINDINGS, Source};
 use super::schema::{resolve, schema, stage_types};
 use super::size::{Size, Timeout};
 use serde_json::Value;
@@ -26,6 +26,9 @@ struct Shape<'a> {
 impl Shape<'_> {
     /// `what` is how findings call the value; `mark` is where it stands, the key for a list or a mapping.
     fn value(&mut self, what: &str, schema: &'static Value, node: &Node, mark: &Range<usize>) {
+        if self.findings.len() >= MAX_FINDINGS {
+            return;
+        }
         let schema = resolve(schema);
         if let Some(either) = schema["anyOf"].as_array() {
             // What schemars makes of an `Option`: the type or null.
@@ -71,6 +74,7 @@ impl Shape<'_> {
             };
             match known.or_else(|| Some(&schema["additionalProperties"]).filter(|rest| rest.is_object())) {
                 Some(schema) => self.value(&format!("`{}`", entry.key), schema, &entry.node, mark),
+                None if self.findings.len() >= MAX_FINDINGS => return,
                 None => self.unknown_key(what, &entry.key, &keys(schema), &entry.key_span),
             }
         }
@@ -186,7 +190,16 @@ impl Shape<'_> {
         let finding = Finding::new(self.source, mark.clone(), message);
         let text = self.source.text().get(node.span.clone()).unwrap_or_default();
         self.findings.push(match (&node.kind, schema["type"].as_str()) {
+            (Kind::Scalar { value, .. }, Some("object")) if value.is_null() => {
+                finding.help("write `{}` for the defaults")
+            }
             (Kind::Scalar { value, .. }, _) if value.is_null() => finding.help("give it a value, or remove the key"),
+            (Kind::Scalar { value, .. }, _) if value.is_number() && schema["format"] == "timeout" => {
+                finding.help(format!("give it a unit: `{text}s` or `{text}min`"))
+            }
+            (Kind::Scalar { value, .. }, _) if value.is_f64() && schema["format"] == "size" => {
+                finding.help(format!("give it a unit: `{text}GiB`"))
+            }
             (Kind::Scalar { .. }, Some("array")) => finding.help(format!("write `[{text}]`")),
             (Kind::Scalar { plain: true, .. }, _) if may_be(schema, "string") => {
                 finding.help(format!("write it in quotes: `\"{text}\"`"))
@@ -288,10 +301,22 @@ fn kind(node: &Node) -> String {
 
 /// The name among `known` that `written` most likely means.
 pub fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
-    let written = written.to_lowercase().replace(['-', ' '], "_");
-    let score = |name: &str| strsim::jaro_winkler(&written, &name.to_lowercase().replace(['-', ' '], "_"));
-    let best = known.iter().map(|name| (score(name), *name)).max_by(|a, b| a.0.total_cmp(&b.0));
-    best.filter(|(score, _)| *score > 0.8).map(|(_, name)| name)
+    // Nobody means a name by this, and comparing takes time.
+    if written.len() > 100 {
+        return None;
+    }
+    let plain = |name: &str| name.to_lowercase().replace(['-', ' '], "_");
+    let written = plain(written);
+    let likeness = |name: &str| {
+        let name = plain(name);
+        // Slips of the finger by their number; names that begin alike by their beginning.
+        let slips = strsim::damerau_levenshtein(&written, &name);
+        let few = slips <= (written.chars().count() / 4).max(1);
+        let alike = strsim::jaro_winkler(&written, &name);
+        (few || alike > 0.92).then_some((alike, std::cmp::Reverse(slips)))
+    };
+    let likely = known.iter().filter_map(|name| Some((likeness(name)?, *name)));
+    likely.max_by(|(a, _), (b, _)| a.1.cmp(&b.1).then(a.0.total_cmp(&b.0))).map(|(_, name)| name)
 }
 
 fn listed(names: &[&str]) -> String {

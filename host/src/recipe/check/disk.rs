@@ -54,6 +54,10 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     let partitions = layout(disk, bootloader);
     let before = checker.findings.len();
     let list = path.key("partitions");
+    // A GPT as every tool writes it has 128 entries.
+    if partitions.len() > 128 {
+        return checker.report(&list, "a disk has at most 128 partitions");
+    }
     for (index, partition) in partitions.iter().enumerate() {
         one(checker, disk, &list.index(index), partition);
     }
@@ -83,10 +87,17 @@ fn size(checker: &mut Checker<'_>, path: &Path, size: Size) -> bool {
     checker.findings.len() == before
 }
 
+const GB: u64 = 1_000_000_000;
+
 fn multiple(checker: &mut Checker<'_>, path: &Path, size: Size) {
     if !size.0.is_multiple_of(MIB) {
         let help = if size.0.is_multiple_of(1_000_000) {
-            "GB and MB count in thousands; GiB and MiB in 1024s are what disks are made of".to_owned()
+            let near = if size.0.is_multiple_of(GB) {
+                format!("{}GiB", size.0 / GB)
+            } else {
+                format!("{}MiB", size.0 / 1_000_000)
+            };
+            format!("GB and MB count in thousands; write `{near}`")
         } else {
             format!("write `{}`", Size(size.0.next_multiple_of(MIB)))
         };
@@ -273,10 +284,6 @@ fn together(checker: &mut Checker<'_>, list: &Path, partitions: &[Partition]) {
     }
     if !partitions.iter().any(|partition| partition.kind == PartitionKind::Root) {
         checker.advise(list, "no partition holds the root file system", "add `- { kind: root, grow: true }`");
-    }
-    // A GPT as every tool writes it has 128 entries.
-    if partitions.len() > 128 {
-        checker.report(list, "a disk has at most 128 partitions");
     }
 }
 

@@ -10,7 +10,7 @@ mod packages;
 mod system;
 
 use super::document::Node;
-use super::finding::{Finding, Source};
+use super::finding::{Finding, MAX_FINDINGS, Source};
 use super::path::Path;
 use super::sections::Sections;
 use particle_vm_protocol::Stage;
@@ -45,17 +45,23 @@ pub struct Checker<'a> {
 impl Checker<'_> {
     /// The value at `path` is wrong.
     fn report(&mut self, path: &Path, message: impl Into<String>) {
-        self.findings.push(Finding::new(self.source, self.root.locate(path), message.into()));
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(Finding::new(self.source, self.root.locate(path), message.into()));
+        }
     }
 
     /// The value at `path` is wrong, and `help` tells the way out.
     fn advise(&mut self, path: &Path, message: impl Into<String>, help: impl Into<String>) {
-        self.findings.push(Finding::new(self.source, self.root.locate(path), message.into()).help(help));
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(Finding::new(self.source, self.root.locate(path), message.into()).help(help));
+        }
     }
 
     /// The key that `path` ends in is wrong, and not its value.
     fn advise_key(&mut self, path: &Path, message: impl Into<String>, help: impl Into<String>) {
-        self.findings.push(Finding::new(self.source, self.root.locate_key(path), message.into()).help(help));
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(Finding::new(self.source, self.root.locate_key(path), message.into()).help(help));
+        }
     }
 
     fn options(&mut self, path: &Path, stage: &Stage) {

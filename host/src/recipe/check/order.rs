@@ -30,7 +30,7 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
             }
             without_apt(checker, sections, tree);
         }
-        None if complete => {
+        None if complete || sections.empty => {
             let help = "begin with `- type: debootstrap` and `options: { suite: trixie }`";
             checker.advise(&path, "no stage makes a tree", help);
         }

@@ -4,6 +4,7 @@ use super::{Checker, credentials, names};
 use crate::recipe::path::Path;
 use crate::recipe::shape::nearest;
 use particle_vm_protocol::stage::{Hostname, Locale, Systemd, Timezone, User, Users};
+use std::collections::BTreeSet;
 
 pub fn locale(checker: &mut Checker<'_>, path: &Path, options: &Locale) {
     let generate = options.generate.iter().enumerate().map(|(index, name)| (path.key("generate").index(index), name));
@@ -99,10 +100,12 @@ pub fn systemd(checker: &mut Checker<'_>, path: &Path, options: &Systemd) {
     for (key, units) in lists {
         checker.each(&path.key(key), units, names::unit, "a unit", "for instance `ssh.service` or `fstrim.timer`");
     }
-    let full = |unit: &str| if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") };
+    // systemctl takes a name without a type for a service.
+    let full = |unit: &String| if unit.contains('.') { unit.clone() } else { format!("{unit}.service") };
+    let others = [("disable", &options.disable), ("mask", &options.mask)];
+    let others = others.map(|(key, units)| (key, units.iter().map(full).collect::<BTreeSet<_>>()));
     for (index, unit) in options.enable.iter().enumerate() {
-        let other = [("disable", &options.disable), ("mask", &options.mask)];
-        if let Some((key, _)) = other.iter().find(|(_, units)| units.iter().any(|other| full(other) == full(unit))) {
+        if let Some((key, _)) = others.iter().find(|(_, units)| units.contains(&full(unit))) {
             let message = format!("`{unit}` stands under `enable` and under `{key}`");
             checker.report(&path.key("enable").index(index), message);
         }

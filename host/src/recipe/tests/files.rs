@@ -11,6 +11,7 @@ fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
     symlink("setup.sh", folder.join("inside")).unwrap();
     symlink("../secret", folder.join("outside")).unwrap();
     symlink("/etc", folder.join("absolute")).unwrap();
+    symlink("gone", folder.join("dangling")).unwrap();
     nix::unistd::mkfifo(&folder.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     (around, folder)
 }
@@ -19,30 +20,57 @@ fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
 fn files_lie_in_the_folder_of_the_recipe() {
     let (_around, folder) = folder();
     let copy = |source: &str| with_stage(&format!("copy, options: {{ source: {source}, destination: /opt/ }}"));
-    for (source, expected) in [
-        ("setup.sh", ""),
-        ("./setup.sh", ""),
-        ("conf.d/../setup.sh", ""),
-        ("conf.d", ""),
-        ("inside", ""),
-        ("''", ""),
-        ("setup", ""),
-        ("nowhere/x", ""),
-        ("../secret", ""),
-        ("conf.d/../../secret", ""),
-        ("/etc/passwd", ""),
-        ("outside", ""),
-        ("absolute/passwd", ""),
-        ("pipe", ""),
-    ] {
-        assert_eq!(said_in(&copy(source), &folder).trim_end(), expected, "{source}");
-    }
-    for (stage, expected) in [
-        ("run, options: { file: conf.d }", ""),
-        ("run, options: { file: setup.ssh }", ""),
-        ("copy, options: { source: setup.sh, destination: opt, mode: '9' }", ""),
-        ("sources, options: { sources: [{ name: a, suites: [b], keyring: missing.gpg }] }", ""),
-    ] {
-        assert_eq!(said_in(&with_stage(stage), &folder).trim_end(), expected, "{stage}");
-    }
+    table_in(
+        &folder,
+        copy,
+        &[
+            ("setup.sh", ""),
+            ("./setup.sh", ""),
+            ("conf.d/../setup.sh", ""),
+            ("conf.d", ""),
+            ("inside", ""),
+            ("''", "6:38 this is not a path"),
+            ("setup", "6:38 there is no file `setup` | did you mean `setup.sh`?"),
+            ("nowhere/x", "6:38 there is no file `nowhere/x` | paths are relative to the recipe's folder"),
+            (
+                "../secret",
+                "6:38 `../secret` leads out of the recipe's folder | the build sees the recipe's folder only: put the file into it, and name it from there",
+            ),
+            (
+                "conf.d/../../secret",
+                "6:38 `conf.d/../../secret` leads out of the recipe's folder | the build sees the recipe's folder only: put the file into it, and name it from there",
+            ),
+            (
+                "/etc/passwd",
+                "6:38 `/etc/passwd` is an absolute path | the build sees the recipe's folder only: put the file into it, and name it from there",
+            ),
+            (
+                "outside",
+                "6:38 `outside` leads out of the recipe's folder by a symbolic link | the build sees the recipe's folder only: put the file into it, and name it from there",
+            ),
+            (
+                "absolute/passwd",
+                "6:38 `absolute/passwd` leads out of the recipe's folder by a symbolic link | the build sees the recipe's folder only: put the file into it, and name it from there",
+            ),
+            ("pipe", "6:38 `pipe` is neither a file nor a folder"),
+            ("dangling", "6:38 there is no file `dangling` | did you mean `dangling`?"),
+        ],
+    );
+    table_in(
+        &folder,
+        with_stage,
+        &[
+            ("run, options: { file: setup.sh }", ""),
+            ("run, options: { file: conf.d }", "6:35 `conf.d` is not a file"),
+            ("run, options: { file: setup.ssh }", "6:35 there is no file `setup.ssh` | did you mean `setup.sh`?"),
+            (
+                "copy, options: { source: setup.sh, destination: opt, mode: '9' }",
+                "6:61 `opt` is not an absolute path | for instance `/opt/app/`\n6:72 `9` is not a file mode | permissions are octal digits, like `0644` or `0755`",
+            ),
+            (
+                "sources, options: { sources: [{ name: a, suites: [b], keyring: missing.gpg }] }",
+                "6:76 there is no file `missing.gpg` | paths are relative to the recipe's folder",
+            ),
+        ],
+    );
 }

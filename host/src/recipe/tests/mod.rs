@@ -5,6 +5,7 @@ mod files;
 mod shape;
 mod stages;
 mod text;
+mod variables;
 
 use super::*;
 use std::fmt::Write;
@@ -41,14 +42,19 @@ fn said_in(text: &str, folder: &FilePath) -> String {
 
 /// Compares what is said about each recipe; `make` turns the first column into one.
 fn table(make: fn(&str) -> String, rows: &[(&str, &str)]) {
+    table_in(tempfile::tempdir().unwrap().path(), make, rows);
+}
+
+/// The same with the files of a folder.
+fn table_in(folder: &FilePath, make: fn(&str) -> String, rows: &[(&str, &str)]) {
     let mut wrong = String::new();
     for (part, expected) in rows {
-        let said = said(&make(part));
+        let said = said_in(&make(part), folder);
         if said.trim_end() != *expected {
             writeln!(wrong, "{part}\n  expected: {expected}\n  said:     {}", said.trim_end()).unwrap();
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    assert!(wrong.is_empty(), "\n{wrong}");
 }
 
 /// The good recipe with one more stage, in line 6.

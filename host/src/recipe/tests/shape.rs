@@ -5,29 +5,63 @@ fn keys_and_types_are_those_of_a_recipe() {
     table(
         with_line,
         &[
-            ("outputs: { formats: [raw] }", ""),
-            ("output: { formts: [raw] }", ""),
-            ("output: { formats: qcow2 }", ""),
-            ("output: { formats: [qcow, iso] }", ""),
-            ("output: [raw]", ""),
-            ("output:", ""),
-            ("output: { formats: }", ""),
-            ("description: 42", ""),
-            ("description: [a, b]", ""),
-            ("description: true", ""),
-            ("architecture: arm64", ""),
-            ("tests: [{ nam: x }]", ""),
-            ("tests: { name: x }", ""),
-            ("tests: [{ name: x, run: y, timeout: 5 }]", ""),
-            ("tests: [{ name: x, run: y, timeout: soon }]", ""),
-            ("resources: { cpus: -1 }", ""),
-            ("resources: { cpus: 5000000000 }", ""),
-            ("resources: { cpus: '2' }", ""),
-            ("resources: { memory: 1.5 }", ""),
-            ("1: x", ""),
+            (
+                "outputs: { formats: [raw] }",
+                "7:1 the recipe has no key `outputs` | did you mean `output`? keys: `architecture`, `description`, `disk`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`",
+            ),
+            (
+                "output: { formts: [raw] }",
+                "7:11 `output` has no key `formts` | did you mean `formats`? keys: `formats`",
+            ),
+            ("output: { formats: qcow2 }", "7:20 `formats` is a list, and not a text | write `[qcow2]`"),
+            (
+                "output: { formats: [qcow, iso] }",
+                "7:21 an item of `formats` cannot be `qcow` | did you mean `qcow2`? possible: `raw`, `qcow2`, `vmdk`, `vdi`, `vhd`, `vhdx`\n7:27 an item of `formats` cannot be `iso` | possible: `raw`, `qcow2`, `vmdk`, `vdi`, `vhd`, `vhdx`",
+            ),
+            ("output: [raw]", "7:1 `output` is a mapping, and not a list"),
+            ("output:", "7:1 `output` is a mapping, and not empty | write `{}` for the defaults"),
+            ("output: { formats: }", "7:11 `formats` is a list, and not empty | give it a value, or remove the key"),
+            ("description: 42", "7:14 `description` is a text, and not the number 42 | write it in quotes: `\"42\"`"),
+            ("description: [a, b]", "7:1 `description` is a text, and not a list"),
+            ("description: true", "7:14 `description` is a text, and not `true` | write it in quotes: `\"true\"`"),
+            ("architecture: arm64", "7:15 `architecture` cannot be `arm64` | possible: `amd64`"),
+            (
+                "tests: [{ nam: x }]",
+                "7:11 an item of `tests` has no key `nam` | did you mean `name`? keys: `diag`, `expect`, `name`, `run`, `timeout`\n7:11 an item of `tests` lacks the key `name` | `name`: What it proves, in a few words.\n7:11 an item of `tests` lacks the key `run` | `run`: Shell command that root runs in the booted image.",
+            ),
+            ("tests: { name: x }", "7:1 `tests` is a list, and not a mapping"),
+            (
+                "tests: [{ name: x, run: y, timeout: 5 }]",
+                "7:37 `timeout` is a length of time like `20min`, and not the number 5 | give it a unit: `5s` or `5min`",
+            ),
+            (
+                "tests: [{ name: x, run: y, timeout: soon }]",
+                "7:37 `soon` is no length of time: write a number and a unit, like `20min`",
+            ),
+            ("resources: { cpus: -1 }", "7:20 `cpus` is a whole number from 0, and not the number -1"),
+            ("resources: { cpus: 5000000000 }", "7:20 5000000000 is more than the 4294967295 that are possible"),
+            ("resources: { cpus: '2' }", "7:20 `cpus` is a whole number from 0, and not a text"),
+            (
+                "resources: { memory: 1.5 }",
+                "7:22 `memory` is a size like `4GiB`, and not the number 1.5 | give it a unit: `1.5GiB`",
+            ),
+            (
+                "1: x",
+                "7:1 the recipe has no key `1` | keys: `architecture`, `description`, `disk`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`",
+            ),
         ],
     );
-    table(str::to_owned, &[("hello", ""), ("- a", ""), ("name: x", "")]);
+    table(
+        str::to_owned,
+        &[
+            ("hello", "1:1 the recipe is a mapping, and not a text"),
+            ("- a", "1:1 the recipe is a mapping, and not a list"),
+            (
+                "name: x",
+                "1:1 the recipe lacks the key `disk` | `disk`: The disk that is made.\n1:1 the recipe lacks the key `stages` | `stages`: What is done, in this order.",
+            ),
+        ],
+    );
 }
 
 #[test]
@@ -35,33 +69,73 @@ fn stages_have_a_type_and_options() {
     table(
         with_stage,
         &[
-            ("atp, options: { packages: [vim] }", ""),
-            ("org.osbuild.debian.atp", ""),
-            ("qqqq", ""),
-            ("[apt]", ""),
-            ("apt", ""),
-            ("apt, options: [vim]", ""),
-            ("apt, options:", ""),
-            ("apt, packages: [vim]", ""),
-            ("apt, option: { packages: [vim] }", ""),
-            ("apt, options: { package: [vim], recommends: yes }", ""),
-            ("apt, options: { packages: vim }", ""),
+            (
+                "atp, options: { packages: [vim] }",
+                "6:13 there is no stage type `atp` | did you mean `apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`",
+            ),
+            (
+                "org.osbuild.debian.atp",
+                "6:13 there is no stage type `org.osbuild.debian.atp` | did you mean `org.osbuild.debian.apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`",
+            ),
+            (
+                "qqqq",
+                "6:13 there is no stage type `qqqq` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`",
+            ),
+            ("[apt]", "6:7 `type` is the name of a stage, and not a list"),
+            (
+                "apt",
+                "6:7 the stage `apt` lacks the key `packages` | `packages`: Packages as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove.",
+            ),
+            ("apt, options: [vim]", "6:18 the stage `apt` is a mapping, and not a list"),
+            (
+                "apt, options:",
+                "6:18 the stage `apt` lacks the key `packages` | `packages`: Packages as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove.",
+            ),
+            (
+                "apt, packages: [vim]",
+                "6:7 the stage `apt` lacks the key `packages` | `packages`: Packages as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove.\n6:18 the stage `apt` has `packages` outside of its options | write `options: { packages: ... }`, or indent it beneath `options:`",
+            ),
+            (
+                "apt, option: { packages: [vim] }",
+                "6:7 the stage `apt` lacks the key `packages` | `packages`: Packages as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove.\n6:18 the stage `apt` has no key `option` | did you mean `options`? keys: `type`, `options`, `name`, `timeout`",
+            ),
+            (
+                "apt, options: { package: [vim], recommends: yes }",
+                "6:18 the stage `apt` lacks the key `packages` | `packages`: Packages as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove.\n6:29 the stage `apt` has no key `package` | did you mean `packages`? keys: `packages`, `recommends`, `upgrade`\n6:57 `recommends` is `true` or `false`, and not a text",
+            ),
+            ("apt, options: { packages: vim }", "6:39 `packages` is a list, and not a text | write `[vim]`"),
             ("org.osbuild.debian.apt-install, options: { packages: [vim] }", ""),
-            ("users, options: { users: { deb: { sshkeys: [a], uid: abc } } }", ""),
-            ("users, options: { users: { deb: } }", ""),
-            ("files, options: { files: { /etc/motd: hello } }", ""),
+            (
+                "users, options: { users: { deb: { sshkeys: [a], uid: abc } } }",
+                "6:47 `deb` has no key `sshkeys` | did you mean `ssh_keys`? keys: `description`, `gid`, `groups`, `home`, `password`, `shell`, `ssh_keys`, `uid`\n6:66 `uid` is a whole number from 0, and not a text",
+            ),
+            (
+                "users, options: { users: { deb: } }",
+                "6:40 `deb` is a mapping, and not empty | write `{}` for the defaults",
+            ),
+            ("files, options: { files: { /etc/motd: hello } }", "6:51 `/etc/motd` is a mapping, and not a text"),
             ("files, options: { files: { /etc/motd: { content: hello, mode: 0600 } } }", ""),
         ],
     );
     table(
         |stage| GOOD.replace("disk:", &format!("  - {stage}\ndisk:")),
-        &[("options: { packages: [vim] }", ""), ("apt", ""), ("", "")],
+        &[
+            (
+                "options: { packages: [vim] }",
+                "6:5 a stage lacks the key `type` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`",
+            ),
+            ("apt", "6:5 a stage is a mapping with `type` and `options`, and not a text"),
+            ("", "6:5 a stage is a mapping with `type` and `options`, and not empty"),
+        ],
     );
 }
 
 #[test]
 fn everything_is_told_in_one_go() {
-    let recipe = "name: All Wrong
+    table(
+        str::to_owned,
+        &[(
+            "name: All Wrong
 stages:
   - type: debootstrap
     options: { suit: trixie }
@@ -77,6 +151,15 @@ tests:
   - name: x
     run: y
     expects: z
-";
-    assert_eq!(said(recipe), "");
+",
+            "1:7 `All Wrong` is not a name of an image | small letters, digits, `.`, `_` and `-`, beginning with a letter or digit, at most 63 characters
+4:5 the stage `debootstrap` lacks the key `suite` | `suite`: Debian suite, for instance `trixie`.
+4:16 the stage `debootstrap` has no key `suit` | did you mean `suite`? keys: `components`, `include`, `keyring`, `mirror`, `suite`, `variant`
+6:32 `Emacs` is not a package | packages are written as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove
+8:22 there is no time zone `Mars/Olympus` | for instance `Europe/Berlin` or `Etc/UTC`
+11:9 the disk has a size of 0 | a minimal Debian takes 1GiB, a comfortable one 4GiB
+12:1 the recipe has no key `outputs` | did you mean `output`? keys: `architecture`, `description`, `disk`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`
+16:5 an item of `tests` has no key `expects` | did you mean `expect`? keys: `diag`, `expect`, `name`, `run`, `timeout`",
+        )],
+    );
 }

@@ -5,25 +5,46 @@ fn text_is_one_yaml_document() {
     table(
         str::to_owned,
         &[
-            ("", ""),
-            ("# nothing\n", ""),
-            ("---\n", ""),
-            ("name: [a", ""),
-            ("name: x\n\tstages: y", ""),
-            ("name: 'x", ""),
-            ("name: x\n---\nname: y\n", ""),
-            ("name: !!python/object x\n", ""),
-            ("? [a]\n: b\n", ""),
-            ("name: *unknown\n", ""),
-            ("<<: { name: x }\n", ""),
-            ("name: \u{0}x", ""),
+            ("", "1:1 the recipe is empty"),
+            ("# nothing\n", "1:1 the recipe is empty"),
+            ("---\n", "1:1 the recipe is empty"),
+            ("name: [a", "1:9 this is not YAML: while parsing a flow sequence, expected ',' or ']'"),
+            ("name: x\n\tstages: y", "1:7 this is not YAML: while scanning a plain scalar, found a tab"),
+            ("name: 'x", "1:7 this is not YAML: while scanning a quoted scalar, found unexpected end of stream"),
+            (
+                "name: x\n---\nname: y\n",
+                "2:1 a second document begins here | a recipe is one YAML document; put this one into a file of its own",
+            ),
+            (
+                "name: !!python/object x\n",
+                "1:7 the YAML tag `tag:yaml.org,2002:!python/object` means nothing in a recipe | remove it; text that looks like a number goes into quotes",
+            ),
+            ("? [a]\n: b\n", "1:3 a list or a mapping cannot be a key"),
+            ("name: *unknown\n", "1:7 this is not YAML: while parsing node, found unknown anchor"),
+            (
+                "<<: { name: x }\n",
+                "1:1 the recipe has no key `<<` | keys: `architecture`, `description`, `disk`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`\n1:1 the recipe lacks the key `disk` | `disk`: The disk that is made.\n1:1 the recipe lacks the key `name` | `name`: Name of the image and of its files: small letters, digits, `.`, `_` and `-`.\n1:1 the recipe lacks the key `stages` | `stages`: What is done, in this order.",
+            ),
+            ("name: \u{0}x", "1:7 this is not YAML: found unprintable character"),
         ],
     );
 }
 
 #[test]
 fn keys_are_given_once() {
-    table(with_line, &[("name: again", ""), ("output: { formats: [raw], formats: [qcow2] }", "")]);
+    table(
+        with_line,
+        &[
+            (
+                "name: again",
+                "7:1 the key `name` is given a second time | it stands in line 1 already; keep one of them",
+            ),
+            (
+                "output: { formats: [raw], formats: [qcow2] }",
+                "7:27 the key `formats` is given a second time | it stands in line 7 already; keep one of them",
+            ),
+        ],
+    );
 }
 
 #[test]
@@ -52,7 +73,7 @@ fn deep_nesting_is_refused() {
 #[test]
 fn aliases_can_be_used() {
     let recipe = with_line("output: { formats: &formats [raw] }\ntests: [&t { name: a, run: x }, *t]");
-    assert_eq!(said(&recipe), "8:31 two tests are called `a`\n");
+    assert_eq!(said(&recipe), "8:20 two tests are called `a`\n");
 }
 
 #[test]
@@ -79,13 +100,52 @@ fn what_is_no_readable_file_is_said() {
 
 #[test]
 fn columns_count_characters() {
-    assert_eq!(said("name: x\ndescription: ä\n\"ü\": { ö: 1 }\n").lines().next().unwrap_or_default(), "");
+    table(
+        with_line,
+        &[(
+            "tests: [{ name: 'ä𝄞', run: x, ö: 1 }]",
+            "7:31 an item of `tests` has no key `ö` | keys: `diag`, `expect`, `name`, `run`, `timeout`",
+        )],
+    );
 }
 
 #[test]
 fn the_report_shows_the_line() {
-    let error =
-        parse(Source::new("r.yml", with_line("outputs: { formats: [raw] }")), FilePath::new("."), &BTreeMap::new());
-    let report = crate::error::Classify::details(&error.unwrap_err()).unwrap();
-    assert_eq!(report, "");
+    let recipe = with_line("outputs: { formats: [raw] }");
+    let error = parse(Source::new("r.yml", recipe), FilePath::new("."), &BTreeMap::new()).unwrap_err();
+    let report = crate::error::Classify::details(&error).unwrap();
+    for expected in [
+        "the recipe has no key `outputs`",
+        "r.yml:7:1",
+        "7 | outputs: { formats: [raw] }",
+        ": ^^^^^^^",
+        "did you mean `output`?",
+    ] {
+        assert!(report.contains(expected), "{expected} is missing in\n{report}");
+    }
+    assert!(report.is_ascii(), "{report}");
+    assert_eq!(error.to_string(), "r.yml has a problem");
+}
+
+#[test]
+fn hostile_text_stays_plain_and_short() {
+    let recipe = with_line(&format!("description: x\n\"\\e[31m{}\": 1", "y".repeat(100_000)));
+    let error = parse(Source::new("r.yml", recipe), FilePath::new("."), &BTreeMap::new()).unwrap_err();
+    let report = crate::error::Classify::details(&error).unwrap();
+    assert!(!report.contains('\u{1b}') && report.len() < 5000, "{} bytes", report.len());
+}
+
+#[test]
+fn a_recipe_of_mistakes_is_no_long_wait() {
+    let started = std::time::Instant::now();
+    let unknown: String = (0..50_000).map(|number| format!("k{number}: 1\n")).collect();
+    let same = "a: 1\n".repeat(100_000);
+    let items = format!("{GOOD}output: {{ formats: [{}] }}\n", "x, ".repeat(200_000));
+    let units: String = (0..40_000).map(|number| format!("u{number}, ")).collect();
+    let units = with_stage(&format!("systemd, options: {{ enable: [{units}], mask: [{units}] }}"));
+    for text in [unknown, same, items, units] {
+        let count = findings(&text, FilePath::new(".")).len();
+        assert!((1..=finding::MAX_FINDINGS).contains(&count), "{count}");
+    }
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }

@@ -1,0 +1,154 @@
+//! `${NAME}` in the values of a recipe.
+//!
+//! What is replaced are values of the tree and not the text, so that every value keeps its place, and no value can
+//! become another key or another list.
+
+use super::check::names;
+use super::document::{Entry, Kind, MAX_WEIGHT, Node, plain_scalar};
+use super::finding::{Finding, Source};
+use super::shape::nearest;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Values of these keys are shell or file content, where `${NAME}` may mean something else: what is no variable of the
+/// recipe is left alone there.
+const FREE: [&str; 5] = ["script", "content", "run", "expect", "diag"];
+
+/// The tree with its variables replaced. `given` are the values of the command line, which come before those of the
+/// recipe.
+pub fn replace(source: &Source, root: &Arc<Node>, given: &BTreeMap<String, String>) -> (Arc<Node>, Vec<Finding>) {
+    let mut variables = Variables { source, values: BTreeMap::new(), grown: 0, findings: Vec::new() };
+    let declared = root.get("variables").map(|node| node.entries()).unwrap_or_default();
+    variables.declare(declared, given);
+    if !source.text().contains("${") && given.is_empty() {
+        return (Arc::clone(root), variables.findings);
+    }
+    let Kind::Mapping(entries) = &root.kind else { return (Arc::clone(root), variables.findings) };
+    let entries = entries.iter().map(|entry| {
+        let node = match entry.key.as_str() {
+            "variables" => variables.in_force(&entry.node),
+            _ => variables.entry(entry, false),
+        };
+        Entry { node, ..entry.clone() }
+    });
+    let kind = Kind::Mapping(entries.collect());
+    (Arc::new(Node { span: root.span.clone(), kind, weight: root.weight }), variables.findings)
+}
+
+struct Variables<'a> {
+    source: &'a Source,
+    values: BTreeMap<String, String>,
+    // Bytes that the values have become longer.
+    grown: usize,
+    findings: Vec<Finding>,
+}
+
+impl Variables<'_> {
+    fn declare(&mut self, declared: &[Entry], given: &BTreeMap<String, String>) {
+        for entry in declared {
+            if !names::variable(&entry.key) {
+                let message = format!("`{}` is not a name of a variable", entry.key);
+                let finding = Finding::new(self.source, entry.key_span.clone(), message);
+                self.findings.push(finding.help("letters, digits and `_`"));
+            }
+            // What is no text is said when the tree is compared with the schema.
+            if let Some(value) = given.get(&entry.key).map(String::as_str).or(entry.node.text()) {
+                self.values.insert(entry.key.clone(), value.to_owned());
+            }
+        }
+        let known: Vec<&str> = declared.iter().map(|entry| entry.key.as_str()).collect();
+        for name in given.keys().filter(|name| !known.contains(&name.as_str())) {
+            let help = match nearest(name, &known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("declare it in the recipe with its default value: `variables: {{ {name}: ... }}`"),
+            };
+            let message = format!("`--set {name}`: the recipe has no variable of this name");
+            self.findings.push(Finding::of_file(self.source.name(), message).help(help));
+        }
+    }
+
+    /// The part `variables` with the values of the command line.
+    fn in_force(&self, node: &Arc<Node>) -> Arc<Node> {
+        let Kind::Mapping(entries) = &node.kind else { return Arc::clone(node) };
+        let entries = entries.iter().map(|entry| match (&entry.node.kind, self.values.get(&entry.key)) {
+            (Kind::Scalar { plain, .. }, Some(value)) => {
+                let kind = Kind::Scalar { value: Value::String(value.clone()), plain: *plain };
+                Entry { node: Arc::new(Node { kind, ..entry.node.as_ref().clone() }), ..entry.clone() }
+            }
+            _ => entry.clone(),
+        });
+        Arc::new(Node { kind: Kind::Mapping(entries.collect()), ..node.as_ref().clone() })
+    }
+
+    fn entry(&mut self, entry: &Entry, free: bool) -> Arc<Node> {
+        if entry.key.contains("${") && self.values.keys().any(|name| entry.key.contains(&format!("${{{name}}}"))) {
+            let finding = Finding::new(self.source, entry.key_span.clone(), "a key cannot have a variable in it");
+            self.findings.push(finding.help("variables stand in values only"));
+        }
+        self.node(&entry.node, free || FREE.contains(&entry.key.as_str()))
+    }
+
+    fn node(&mut self, node: &Arc<Node>, free: bool) -> Arc<Node> {
+        let kind = match &node.kind {
+            Kind::Scalar { value: Value::String(text), plain } if text.contains("${") => {
+                let replaced = self.text(text, node, free);
+                let value = if *plain { plain_scalar(&replaced) } else { Value::String(replaced) };
+                Kind::Scalar { value, plain: *plain }
+            }
+            Kind::Scalar { .. } => return Arc::clone(node),
+            Kind::List(items) => Kind::List(items.iter().map(|item| self.node(item, free)).collect()),
+            Kind::Mapping(entries) => {
+                let entries = entries.iter().map(|entry| Entry { node: self.entry(entry, free), ..entry.clone() });
+                Kind::Mapping(entries.collect())
+            }
+        };
+        Arc::new(Node { kind, ..node.as_ref().clone() })
+    }
+
+    fn text(&mut self, text: &str, node: &Node, free: bool) -> String {
+        let mut replaced = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            replaced.push_str(before);
+            let (name, behind) = match after.split_once('}') {
+                Some((name, behind)) => (name, Some(behind)),
+                None => (after, None),
+            };
+            match (self.values.get(name), behind) {
+                (Some(value), Some(behind)) if self.grown + value.len() <= MAX_WEIGHT => {
+                    self.grown += value.len();
+                    replaced.push_str(value);
+                    rest = behind;
+                    continue;
+                }
+                (Some(_), Some(_)) => {
+                    let message =
+                        format!("with its variables replaced the recipe takes more than {} MiB", MAX_WEIGHT >> 20);
+                    self.findings.push(Finding::new(self.source, node.span.clone(), message));
+                    return String::new();
+                }
+                _ if free => {}
+                _ => self.unknown(name, node),
+            }
+            replaced.push_str("${");
+            rest = after;
+        }
+        replaced + rest
+    }
+
+    fn unknown(&mut self, name: &str, node: &Node) {
+        let known: Vec<&str> = self.values.keys().map(String::as_str).collect();
+        let finding = if names::variable(name) {
+            let help = match nearest(name, &known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("declare it: `variables: {{ {name}: ... }}`"),
+            };
+            Finding::new(self.source, node.span.clone(), format!("there is no variable `{name}`")).help(help)
+        } else {
+            Finding::new(self.source, node.span.clone(), "`${` begins the name of a variable, and none follows")
+                .help("a variable is written as `${NAME}`")
+        };
+        self.findings.push(finding);
+    }
+}
