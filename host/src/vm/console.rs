@@ -34,17 +34,32 @@ impl Tail {
     }
 
     /// The last lines, invalid UTF-8 replaced, without empty lines.
-    pub fn lines(&self) -> Vec<String> {
+    pub fn text(&self) -> String {
+        last_lines(&self.whole())
+    }
+
+    /// For the last line that holds `mark`: what follows the mark there, and the last lines up to it.
+    pub fn up_to(&self, mark: &str) -> Option<(String, String)> {
+        let whole = self.whole();
+        let start = whole.rfind(mark)?;
+        let end = whole[start..].find('\n').map_or(whole.len(), |length| start + length);
+        Some((whole[start + mark.len()..end].trim().to_owned(), last_lines(&whole[..end])))
+    }
+
+    fn whole(&self) -> String {
         let bytes: Vec<u8> = self.lock().iter().copied().collect();
-        let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-        lines[lines.len().saturating_sub(TAIL_LINES)..].iter().map(ToString::to_string).collect()
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<u8>> {
         // A push that panicked half-way leaves bytes that are as good as any.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
 #[cfg(test)]
@@ -58,9 +73,9 @@ mod tests {
             tail.push(format!("line {number}\n").as_bytes());
         }
         assert!(tail.lock().len() <= CAPACITY);
-        let lines = tail.lines();
-        assert_eq!(lines.len(), TAIL_LINES);
-        assert_eq!(lines.last().map(String::as_str), Some("line 19999"));
+        let text = tail.text();
+        assert_eq!(text.lines().count(), TAIL_LINES);
+        assert_eq!(text.lines().last(), Some("line 19999"));
     }
 
     #[test]
@@ -71,13 +86,26 @@ mod tests {
         long.extend(b"\nend\xff\r\n\n");
         tail.push(&long);
         assert_eq!(tail.lock().len(), CAPACITY);
-        assert_eq!(tail.lines().last().map(String::as_str), Some("end\u{fffd}"));
+        assert_eq!(tail.text().lines().last(), Some("end\u{fffd}"));
     }
 
     #[tokio::test]
     async fn a_source_is_followed_to_its_end() {
         let tail = Tail::default();
         tail.clone().follow(&b"one\ntwo"[..]).await;
-        assert_eq!(tail.lines(), ["one", "two"]);
+        assert_eq!(tail.text(), "one\ntwo");
+    }
+
+    #[test]
+    fn a_marked_line_is_found_behind_many_others() {
+        let tail = Tail::default();
+        tail.push(b"[ 1.0] BUG: here\n[ 1.1] Kernel panic - not syncing: Fatal exception\r\n");
+        for number in 0..100 {
+            tail.push(format!("[ 1.2] frame {number}\n").as_bytes());
+        }
+        let (rest, before) = tail.up_to("not syncing: ").unwrap();
+        assert_eq!(rest, "Fatal exception");
+        assert_eq!(before, "[ 1.0] BUG: here\n[ 1.1] Kernel panic - not syncing: Fatal exception");
+        assert_eq!(tail.up_to("no such"), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use particle_vm_protocol::frame::{self, FrameError, MAX_FRAME};
-use particle_vm_protocol::{BUILD_ID, FromGuest, FromHost, PROTOCOL_VERSION};
+use particle_vm_protocol::{BUILD_ID, Failure, FromGuest, FromHost, PROTOCOL_VERSION};
 use std::io;
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
@@ -32,6 +32,20 @@ pub enum LinkError {
         /// The beginning of its build id.
         build: String,
     },
+}
+
+/// How the guest begins.
+#[derive(Debug)]
+pub enum Greeting {
+    /// The agent is ready.
+    Ready {
+        /// `uname -r` of the guest.
+        kernel: String,
+    },
+    /// The agent could not bring the machine up, and switches it off.
+    Failed(Failure),
+    /// The guest has closed the channel.
+    Closed,
 }
 
 /// The host's end of the control channel.
@@ -80,21 +94,21 @@ impl Link {
         }
     }
 
-    /// Wait for the agent's hello and compare its build with ours. Gives the guest's kernel release; None when the
-    /// guest has closed the channel before.
+    /// Wait for the agent's first message, and compare its build with ours.
     ///
     /// # Errors
     /// When something else comes, or another build says hello.
-    pub async fn hello(&mut self) -> Result<Option<String>, LinkError> {
+    pub async fn hello(&mut self) -> Result<Greeting, LinkError> {
         match self.receive().await? {
             Some(FromGuest::Hello { protocol, build, kernel }) if protocol == PROTOCOL_VERSION && build == BUILD_ID => {
-                Ok(Some(kernel))
+                Ok(Greeting::Ready { kernel })
             }
             Some(FromGuest::Hello { protocol, build, .. }) => {
                 Err(LinkError::OtherBuild { protocol, build: build.chars().take(12).collect() })
             }
+            Some(FromGuest::Failed(failure)) => Ok(Greeting::Failed(failure)),
             Some(_) => Err(LinkError::Unexpected("a hello is the first one")),
-            None => Ok(None),
+            None => Ok(Greeting::Closed),
         }
     }
 }
@@ -130,7 +144,8 @@ mod tests {
     async fn our_own_agent_is_greeted() {
         let (mut link, mut guest) = guest();
         guest.write_all(&frame::encode(&hello(BUILD_ID)).unwrap()).await.unwrap();
-        assert_eq!(link.hello().await.unwrap().as_deref(), Some("6.12"));
+        let greeting = link.hello().await.unwrap();
+        assert!(matches!(&greeting, Greeting::Ready { kernel } if kernel == "6.12"), "{greeting:?}");
     }
 
     #[tokio::test]

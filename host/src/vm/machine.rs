@@ -29,6 +29,9 @@ const AFTERMATH: Duration = Duration::from_millis(500);
 /// How long QEMU may take to end after the guest has gone.
 const ENDING: Duration = Duration::from_secs(5);
 
+/// What the kernel writes before the reason of a panic.
+const PANIC: &str = "Kernel panic - not syncing: ";
+
 /// QEMU and the processes that serve it. Dropping it kills them.
 #[derive(Debug)]
 pub struct Machine {
@@ -66,7 +69,7 @@ impl Followed {
     }
 
     fn text(&self) -> String {
-        self.tail.lines().join("\n")
+        self.tail.text()
     }
 }
 
@@ -128,12 +131,7 @@ impl Machine {
         let mut stderr =
             Followed::new(qemu.stderr.take().ok_or_else(|| VmError::Spawn(io::ErrorKind::BrokenPipe.into()))?);
         let Ok(qmp) = Qmp::connect(ends.monitor).await else {
-            // QEMU greets as soon as it has read its command line: it refused it.
-            return Err(match timeout(ENDING, qemu.wait()).await {
-                Ok(Ok(status)) => VmError::QemuDied { status, stderr: stderr.finished().await },
-                Ok(Err(error)) => VmError::Spawn(error),
-                Err(_) => VmError::Spawn(io::ErrorKind::TimedOut.into()),
-            });
+            return Err(refused(qemu, stderr, servers).await);
         };
         let network = match (&config.network, ends.network) {
             (Some(proxy), Some(stream)) => {
@@ -167,7 +165,7 @@ impl Machine {
                     Ok(status) => self.post_mortem(status).await,
                     Err(error) => VmError::Spawn(error),
                 },
-                (server, status) = first_ended(servers) => return self.share_ended(server, status).await,
+                (server, status) = first_ended(servers) => return self.server_ended(server, status).await,
                 error = broken(&mut self.network) => return VmError::Network(error),
             }
         }
@@ -224,23 +222,18 @@ impl Machine {
             Some(ShutdownCause::guest_shutdown) => "switched itself off",
             _ => return VmError::QemuDied { status, stderr: self.stderr.finished().await },
         };
-        match panic_reason(&console) {
-            Some(reason) => VmError::Panic { reason, console },
+        match self.console.tail.up_to(PANIC) {
+            Some((reason, console)) => VmError::Panic { reason, console },
             None => VmError::GuestEnded { what, console },
         }
     }
 
-    async fn share_ended(&mut self, server: usize, status: io::Result<ExitStatus>) -> VmError {
+    async fn server_ended(&mut self, server: usize, status: io::Result<ExitStatus>) -> VmError {
         // When QEMU ends, so do its servers: then that is what happened.
         if let Ok(Ok(status)) = timeout(AFTERMATH, self.qemu.wait()).await {
             return self.post_mortem(status).await;
         }
-        let server = self.servers.swap_remove(server);
-        let folder = server.folder.clone();
-        match status {
-            Ok(status) => VmError::ShareDied { folder, status, stderr: server.stderr() },
-            Err(source) => VmError::Share { folder, source },
-        }
+        share_ended(self.servers.swap_remove(server), status)
     }
 }
 
@@ -271,6 +264,31 @@ fn disk_files(config: &VmConfig) -> Vec<(String, PathBuf)> {
     layers.chain(scratch).chain(target).collect()
 }
 
+/// Why QEMU did not greet, which it does as soon as it has read its command line.
+async fn refused(mut qemu: Child, mut stderr: Followed, mut servers: Vec<virtiofs::Running>) -> VmError {
+    let status = match timeout(ENDING, qemu.wait()).await {
+        Ok(Ok(status)) => status,
+        Ok(Err(error)) => return VmError::Spawn(error),
+        Err(_) => return VmError::Spawn(io::ErrorKind::TimedOut.into()),
+    };
+    // A file server that died takes QEMU along; one that has lost its QEMU ends well.
+    while let Ok((server, ended)) = timeout(AFTERMATH, first_ended(&mut servers)).await {
+        let server = servers.swap_remove(server);
+        if !ended.as_ref().is_ok_and(ExitStatus::success) {
+            return share_ended(server, ended);
+        }
+    }
+    VmError::QemuDied { status, stderr: stderr.finished().await }
+}
+
+fn share_ended(server: virtiofs::Running, status: io::Result<ExitStatus>) -> VmError {
+    let folder = server.folder.clone();
+    match status {
+        Ok(status) => VmError::ShareDied { folder, status, stderr: server.stderr() },
+        Err(source) => VmError::Share { folder, source },
+    }
+}
+
 /// Wait for the first server that ends; gives its index. Never ready when there are none.
 async fn first_ended(servers: &mut [virtiofs::Running]) -> (usize, io::Result<ExitStatus>) {
     if servers.is_empty() {
@@ -290,25 +308,5 @@ async fn broken(network: &mut Option<JoinHandle<Result<(), ProxyError>>>) -> Pro
         Ok(Ok(())) => future::pending().await,
         Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
         Err(_) => future::pending().await,
-    }
-}
-
-/// What the kernel says about a panic, if the console shows one.
-fn panic_reason(console: &str) -> Option<String> {
-    const MARK: &str = "Kernel panic - not syncing: ";
-    let line = console.lines().rev().find_map(|line| line.split_once(MARK))?;
-    Some(line.1.trim().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_is_read_from_the_console() {
-        let console =
-            "[    1.0] ok\n[    2.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x9\n[ 2.2] x";
-        assert_eq!(panic_reason(console).as_deref(), Some("Attempted to kill init! exitcode=0x9"));
-        assert_eq!(panic_reason("all is well"), None);
     }
 }

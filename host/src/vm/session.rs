@@ -6,7 +6,7 @@ use super::disk;
 use super::error::VmError;
 use super::hypervisor::Choice;
 use super::initramfs;
-use super::link::{Link, LinkError};
+use super::link::{Greeting, Link, LinkError};
 use super::machine::Machine;
 use super::memory;
 use super::proxy::Proxy;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// How long the agent may take to say hello: while KVM is not proven, with KVM, and under emulation on a busy machine.
-const START_PROBE: Duration = Duration::from_secs(15);
+const START_PROBE: Duration = Duration::from_secs(10);
 const START_KVM: Duration = Duration::from_secs(60);
 const START_TCG: Duration = Duration::from_secs(240);
 
@@ -84,8 +84,9 @@ impl Session {
         let hello = async {
             tokio::select! {
                 hello = link.hello() => match hello? {
-                    Some(kernel) => Ok(kernel),
-                    None => Err(machine.gone().await),
+                    Greeting::Ready { kernel } => Ok(kernel),
+                    Greeting::Failed(failure) => Err(VmError::Failed(Box::new(failure))),
+                    Greeting::Closed => Err(machine.gone().await),
                 },
                 error = machine.trouble() => Err(error),
             }

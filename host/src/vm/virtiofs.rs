@@ -10,6 +10,8 @@ use crate::child;
 use crate::error::{Class, Classify};
 use clap::Args;
 use landlock::RulesetError;
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -24,7 +26,6 @@ use tokio::process::Child;
 use vhost::vhost_user::Listener;
 use vhost_user_backend::VhostUserDaemon;
 use virtiofsd::filesystem::{FileSystem, SerializableFileSystem};
-use virtiofsd::limits;
 use virtiofsd::passthrough::read_only::PassthroughFsRo;
 use virtiofsd::passthrough::{CachePolicy, Config, PassthroughFs};
 use virtiofsd::seccomp::{SeccompAction, enable_seccomp};
@@ -36,6 +37,9 @@ pub const VERB: &str = "internal-virtiofsd";
 
 /// Descriptors that the server needs for itself: one for each memory region (at most 509) and some more.
 const OWN_DESCRIPTORS: u64 = 640;
+
+/// Most descriptors that are asked for.
+const MOST_DESCRIPTORS: u64 = 1 << 20;
 
 /// Least number of descriptors for the guest's files.
 const GUEST_DESCRIPTORS: u64 = 64;
@@ -61,8 +65,8 @@ pub struct Server {
 #[derive(Debug, Error)]
 pub enum ServerError {
     /// Descriptors are too few.
-    #[error("cannot raise the number of open files: {0}")]
-    Limit(String),
+    #[error("cannot raise the number of open files")]
+    Limit(#[source] Errno),
     /// The rules are refused.
     #[error("cannot confine the file server to {}", .path.display())]
     Confine {
@@ -120,7 +124,7 @@ pub fn daemon_main(server: Server) -> ExitCode {
 fn run(server: Server) -> Result<(), ServerError> {
     // SAFETY: the number names a listening socket that this process inherited and that nothing else here uses.
     let mut listener = unsafe { Listener::from_raw_fd(server.listener) };
-    let limit = limits::setup_rlimit_nofile(None).map_err(ServerError::Limit)?;
+    let limit = raise_limit().map_err(ServerError::Limit)?;
     let path = server.folder;
     let failed = |source| ServerError::Folder { path: path.clone(), source };
     let proc_self_fd =
@@ -146,6 +150,15 @@ fn run(server: Server) -> Result<(), ServerError> {
     } else {
         serve(PassthroughFs::new(config).map_err(failed)?, &mut listener)
     }
+}
+
+/// Have as many descriptors as this process may; gives their number.
+fn raise_limit() -> nix::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    // More would only cost the kernel memory for the table.
+    let limit = hard.min(MOST_DESCRIPTORS).max(soft);
+    setrlimit(Resource::RLIMIT_NOFILE, limit, hard)?;
+    Ok(limit)
 }
 
 /// Run by root, the server keeps what it needs to act for the guest's users on the folder, and nothing else.
@@ -221,7 +234,7 @@ impl Running {
 
     /// What it wrote to stderr.
     pub fn stderr(&self) -> String {
-        self.stderr.lines().join("\n")
+        self.stderr.text()
     }
 }
 
