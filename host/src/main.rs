@@ -13,14 +13,16 @@ fn main() -> ExitCode {
     };
     process::run(&global, async |ui| match verb {
         Verb::Build(verb) => verb.run(&ui).await,
+        Verb::Boot(verb) => verb.run(&ui).await,
+        Verb::Test(verb) => verb.run(&ui).await,
         Verb::Shell(verb) => verb.run(&ui).await,
         Verb::Check(verb) => verb.run(&ui),
         Verb::Plan(verb) => verb.run().await,
         Verb::Schema(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
+        Verb::Doctor(verb) => verb.run().await,
         Verb::Appliance(verb) => verb.run(&ui).await,
         Verb::Cache(verb) => verb.run(),
-        Verb::Doctor(verb) => verb.run().await,
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
     })

@@ -2,11 +2,13 @@
 
 use super::options::{Machine, Sources, disk_size, variable};
 use super::{EXIT_CODES, attach};
-use crate::engine::{Build as Engine, Options};
+use crate::boot;
+use crate::engine::{self, Build as Engine, Finished, Options};
 use crate::error::Result;
 use crate::output::Format;
 use crate::plan::Overrides;
 use crate::ui::{Ui, terminal};
+use crate::vm::Accel;
 use clap::{Args, ValueEnum};
 use particle_vm_protocol::message::Inside;
 use std::path::PathBuf;
@@ -80,8 +82,8 @@ impl Build {
         if self.on_failure == OnFailure::Shell && !terminal::is_interactive() {
             return Err(attach::AttachError::NoTerminal.into());
         }
-        let accel = self.machine.accel;
-        let (options, on_failure) = self.options();
+        let (accel, on_failure, test) = (self.machine.accel, self.on_failure, self.test);
+        let options = self.options();
         let mut build = Engine::start(&options, accel, ui.events()).await?;
         let built = match build.run().await {
             Ok(built) => built,
@@ -94,14 +96,17 @@ impl Build {
                 None => return Err(error),
             },
         };
-        build.publish(built).await?;
+        let finished = build.publish(built).await?;
+        if test {
+            run_tests(&finished, &options, accel, ui).await?;
+        }
         Ok(0)
     }
 
-    fn options(self) -> (Options, OnFailure) {
+    fn options(self) -> Options {
         let overrides =
             Overrides { memory_mib: self.machine.memory, scratch_bytes: self.scratch_size, cpus: self.machine.cpus };
-        let options = Options {
+        Options {
             recipe: self.recipe,
             variables: self.set.into_iter().collect(),
             output: self.output,
@@ -109,7 +114,24 @@ impl Build {
             work_dir: self.work_dir,
             overrides,
             sources: self.sources.into(),
-        };
-        (options, self.on_failure)
+        }
     }
+}
+
+/// Boot the image and run the recipe's tests in it.
+async fn run_tests(finished: &Finished, options: &Options, accel: Accel, ui: &Ui) -> Result<()> {
+    let Some(image) = finished.image().filter(|_| !finished.recipe.tests.is_empty()) else {
+        ui.events().warn("the recipe has no tests");
+        return Ok(());
+    };
+    let machine = engine::boot::Options {
+        image,
+        firmware: Some(engine::boot::firmware(&finished.recipe)),
+        work_dir: options.work_dir.clone(),
+        accel,
+        sources: options.sources.clone(),
+        ..engine::boot::Options::default()
+    };
+    let config = engine::boot::machine(&machine, ui.events()).await?;
+    Ok(boot::run_tests(&config, &finished.recipe.tests, ui.events()).await?)
 }

@@ -2,6 +2,7 @@
 
 pub mod appliance;
 mod attach;
+pub mod boot;
 pub mod build;
 pub mod cache;
 pub mod check;
@@ -15,6 +16,7 @@ pub mod process;
 pub mod schema;
 pub mod shell;
 mod stdout;
+pub mod test;
 
 use crate::vm::virtiofs;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -90,6 +92,10 @@ pub enum Progress {
 pub enum Verb {
     /// Build disk images from a recipe
     Build(build::Build),
+    /// Boot an image, and tell whether it comes up
+    Boot(boot::Boot),
+    /// Run the tests of a recipe in its built image
+    Test(test::Test),
     /// Open a root shell in the VM, or run one command in it
     Shell(shell::Shell),
     /// Check recipes without building them

@@ -1,10 +1,11 @@
 //! Options that several verbs share.
 
 use crate::engine;
-use crate::recipe::{MIB, Size};
+use crate::recipe::{MIB, Size, Timeout};
 use crate::vm::Accel;
 use clap::Args;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where the appliance and the packages come from.
 #[derive(Debug, Clone, Default, Args)]
@@ -62,6 +63,11 @@ impl From<Sources> for engine::Sources {
     fn from(sources: Sources) -> Self {
         Self { mirror: sources.mirror, appliance: sources.appliance }
     }
+}
+
+/// A length of time.
+pub fn timeout(text: &str) -> Result<Duration, String> {
+    Ok(text.parse::<Timeout>()?.0)
 }
 
 /// A variable of a recipe, `NAME=VALUE`.

@@ -16,7 +16,7 @@ use crate::vm::{Accel, Accelerator, Disk, LinkError, Session, VmError};
 use crate::workspace::Workspace;
 use particle_vm_protocol::message::Built;
 use particle_vm_protocol::{Job, JobResult, Stage};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A build whose VM runs.
 pub struct Build {
@@ -28,9 +28,28 @@ pub struct Build {
     record: Record,
     events: Events,
     recipe: Recipe,
+    output: PathBuf,
     planned: Planned,
     proxy: Proxy,
     manifest: Manifest,
+}
+
+/// A build whose outputs are in their places.
+#[derive(Debug)]
+pub struct Finished {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// Folder of the outputs.
+    pub output: PathBuf,
+    /// What went into the image and what came out.
+    pub manifest: Manifest,
+}
+
+impl Finished {
+    /// The image to test: the first of the outputs.
+    pub fn image(&self) -> Option<PathBuf> {
+        self.manifest.outputs.first().map(|output| self.output.join(&output.file))
+    }
 }
 
 impl Build {
@@ -66,9 +85,21 @@ impl Build {
             prepared.planned = plan(&prepared.recipe, &prepared.facts, &options.overrides)?;
         }
         let manifest = manifest(&prepared, &appliance, &host, session.accelerator(), &options.recipe);
-        let Prepared { recipe, planned, .. } = prepared;
+        let Prepared { recipe, planned, output, .. } = prepared;
         let waits = false;
-        Ok(Self { session, waits, folder, _workspace: workspace, record, events, recipe, planned, proxy, manifest })
+        Ok(Self {
+            session,
+            waits,
+            folder,
+            _workspace: workspace,
+            record,
+            events,
+            recipe,
+            output,
+            planned,
+            proxy,
+            manifest,
+        })
     }
 
     /// Run the stages and make the disk.
@@ -92,23 +123,19 @@ impl Build {
         self.waits.then_some(&mut self.session)
     }
 
-    /// The recipe.
-    pub fn recipe(&self) -> &Recipe {
-        &self.recipe
-    }
-
     /// Power the VM off, and put the outputs in their places.
     ///
     /// # Errors
     /// When the VM does not end well, or an output cannot be made.
-    pub async fn publish(self, built: Built) -> Result<Manifest> {
+    pub async fn publish(self, built: Built) -> Result<Finished> {
         let step = self.events.step("stop VM", None, Unit::Items);
         self.session.power_off().await?;
         step.finish();
         let mut manifest = self.manifest;
         manifest.packages = built.packages;
         manifest.inputs = self.proxy.record().inputs();
-        Ok(self.folder.publish(manifest, self.record, &self.events).await?)
+        let manifest = self.folder.publish(manifest, self.record, &self.events).await?;
+        Ok(Finished { recipe: self.recipe, output: self.output, manifest })
     }
 
     /// A stage that fails because it got nothing from the network says so in its own words; the proxy knows better.

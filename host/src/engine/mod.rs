@@ -1,12 +1,13 @@
 //! The verbs as library functions: what is done in which order. They emit events and know nothing of terminals.
 
+pub mod boot;
 mod build;
 mod error;
 mod host;
 mod prepare;
 pub mod shell;
 
-pub use build::Build;
+pub use build::{Build, Finished};
 pub use error::EngineError;
 pub use host::{Host, Sources};
 pub use prepare::{Options, Prepared, default_output, prepare};

@@ -1,0 +1,78 @@
+//! The verbs `boot` and `test`: an image in a machine with its firmware.
+
+use super::host::{Host, Sources, processors};
+use crate::boot::{BootConfig, UefiFiles};
+use crate::dirs::Dirs;
+use crate::error::Result;
+use crate::event::Events;
+use crate::recipe::{Recipe, firmwares};
+use crate::vm::Accel;
+use particle_vm_protocol::stage::Firmware;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Memory in MiB when nobody says: enough for a server to come up.
+const MEMORY_MIB: u64 = 1024;
+
+/// Most processors when nobody says: booting is hardly parallel.
+const MAX_CPUS: u32 = 2;
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The image.
+    pub image: PathBuf,
+    /// The firmware; UEFI when nobody says.
+    pub firmware: Option<Firmware>,
+    /// Time for the machine to do what is expected of it.
+    pub timeout: Option<Duration>,
+    /// Folder for what the machine writes, instead of the cache.
+    pub work_dir: Option<PathBuf>,
+    /// Memory in MiB.
+    pub memory_mib: Option<u64>,
+    /// Number of processors.
+    pub cpus: Option<u32>,
+    /// The acceleration that is wished for.
+    pub accel: Accel,
+    /// Where the firmware comes from: it is part of the appliance.
+    pub sources: Sources,
+}
+
+/// The machine for an image.
+///
+/// # Errors
+/// When the host lacks something.
+pub async fn machine(options: &Options, events: &Events) -> Result<BootConfig> {
+    let host = Host::detect(Dirs::new()?, options.accel, events).await?;
+    let appliance = host.appliance(&options.sources, events).await?;
+    let accelerator = host.accelerator(&appliance, events).await?;
+    Ok(BootConfig {
+        qemu: host.hypervisor.program().to_owned(),
+        accelerator,
+        image: options.image.clone(),
+        firmware: options.firmware.unwrap_or(Firmware::Uefi),
+        uefi: Some(UefiFiles { code: appliance.firmware_code(), variables: appliance.firmware_vars() }),
+        memory_mib: options.memory_mib.unwrap_or(MEMORY_MIB),
+        cpus: options.cpus.unwrap_or(processors().min(MAX_CPUS)),
+        work_dir: options.work_dir.clone().unwrap_or_else(|| host.dirs.work()),
+        timeout: options.timeout,
+    })
+}
+
+/// The firmware that an image of `recipe` is tested with: UEFI, if it boots on it.
+pub fn firmware(recipe: &Recipe) -> Firmware {
+    let possible = firmwares(recipe.bootloader(), recipe.disk.sector_size);
+    if possible.contains(&Firmware::Bios) && !possible.contains(&Firmware::Uefi) {
+        Firmware::Bios
+    } else {
+        Firmware::Uefi
+    }
+}
+
+/// The image of `recipe` in the folder of its outputs: in the first of its formats that is there.
+pub fn image(recipe: &Recipe, output: &Path) -> PathBuf {
+    let formats = &recipe.output.formats;
+    let mut candidates = formats.iter().map(|format| output.join(format!("{}.{format}", recipe.name)));
+    let first = candidates.next().unwrap_or_else(|| output.join(format!("{}.raw", recipe.name)));
+    if first.exists() { first } else { candidates.find(|image| image.exists()).unwrap_or(first) }
+}
