@@ -116,7 +116,7 @@ impl Machine {
 
     /// The last lines of the console.
     pub(super) fn last_lines(&self) -> String {
-        self.tail.lines().join("\n")
+        self.tail.text()
     }
 }
 
@@ -131,7 +131,7 @@ async fn died(child: &mut Child, stderr: &Tail) -> BootError {
     let waited = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
     // What it wrote is read by a task of its own.
     tokio::task::yield_now().await;
-    let stderr = stderr.lines().join("\n");
+    let stderr = stderr.text();
     BootError::Qemu(match waited {
         Ok(Ok(status)) => child::ChildError::Failed { program, status, stderr },
         Ok(Err(source)) => child::ChildError::Read { program, source },
