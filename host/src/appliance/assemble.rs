@@ -40,6 +40,8 @@ pub struct Parts {
     pub modules: Vec<String>,
     /// The packages.
     pub packages: Vec<ManifestPackage>,
+    /// Verified packages that images are made of too.
+    pub shared: Vec<Package>,
 }
 
 impl Work {
@@ -72,7 +74,9 @@ impl Work {
             version: package.version(),
             sha256: package.sha256.clone(),
         });
-        Ok(Parts { kernel_release: kernel.release, modules: names, packages: packages.collect() })
+        let packages = packages.collect();
+        let shared = self.packages.root.into_iter().chain([self.packages.kernel]).collect();
+        Ok(Parts { kernel_release: kernel.release, modules: names, packages, shared })
     }
 
     fn unpack(&self) -> Result<Unpacked, ApplianceError> {

@@ -5,7 +5,7 @@ use super::definition::{Definition, FORMAT};
 use super::error::ApplianceError;
 use super::fetch::Apt;
 use super::manifest::{self, Manifest};
-use super::{cache, definition, finish, publish, verify};
+use super::{cache, definition, finish, publish, share, verify};
 use crate::dirs::Dirs;
 use crate::event::Events;
 use crate::vm::Hypervisor;
@@ -77,7 +77,10 @@ pub async fn build(
         parts
     });
     let parts = parts.await.map_err(ApplianceError::Task)??;
-    finish::run(hypervisor, &workspace, &made, events).await?;
+    let archives = apt.archives();
+    let finished = finish::run(hypervisor, &workspace, &made, events);
+    let (finished, ()) = tokio::join!(finished, share::store(dirs, &archives, &parts.shared, events));
+    finished?;
 
     let mut manifest = Manifest {
         format: FORMAT,

@@ -301,7 +301,12 @@ mod tests {
         }
         let bytes = std::fs::read(file.path()).unwrap();
         let sha256 = super::super::hex(&Sha256::digest(&bytes));
-        let package = Package { file: "x_1_all.deb".into(), size: bytes.len() as u64, sha256 };
+        let package = Package {
+            uri: "http://m/x_1_all.deb".into(),
+            file: "x_1_all.deb".into(),
+            size: bytes.len() as u64,
+            sha256,
+        };
         (file, package)
     }
 

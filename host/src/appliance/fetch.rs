@@ -53,6 +53,8 @@ Dir::Cache::srcpkgcache "srcpkgcache.bin";
 /// A package as the signed index names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Package {
+    /// Where it is fetched from.
+    pub uri: String,
     /// Name of its file, `NAME_VERSION_ARCHITECTURE.deb` with `%3a` for a colon.
     pub file: String,
     /// Size in bytes.
@@ -256,12 +258,13 @@ fn preferences(definition: &Definition) -> String {
 /// The lines of `--print-uris`: `'URI' FILE SIZE SHA256:HASH`.
 fn parse_uris(text: &str) -> Result<Vec<Package>, AptError> {
     let package = |line: &str| {
-        let mut words = line.strip_prefix('\'')?.split_once("' ")?.1.split_whitespace();
+        let (uri, rest) = line.strip_prefix('\'')?.split_once("' ")?;
+        let (uri, mut words) = (uri.to_owned(), rest.split_whitespace());
         let file = words.next()?.to_owned();
         let size = words.next()?.parse().ok()?;
         let sha256 = words.next()?.strip_prefix("SHA256:")?.to_ascii_lowercase();
         let named = file.split('_').count() == 3 && file.ends_with(".deb") && !file.contains('/');
-        (named && sha256.len() == 64).then_some(Package { file, size, sha256 })
+        (named && sha256.len() == 64).then_some(Package { uri, file, size, sha256 })
     };
     let lines = text.lines().filter(|line| !line.is_empty());
     lines.map(|line| package(line).ok_or_else(|| AptError::Output { tool: "apt-get", line: line.to_owned() })).collect()
@@ -289,6 +292,7 @@ mod tests {
         let hash = "5b6825de4263824b78c4c51f6476414f3b4e89c2ab63e81dc8b9b5501e867cf6";
         let line = format!("'http://m/pool/x/%2b.deb' libcap2_1%3a2.75-10+b3_amd64.deb 49432 SHA256:{hash}\n");
         let packages = parse_uris(&line).unwrap();
+        assert_eq!(packages[0].uri, "http://m/pool/x/%2b.deb");
         assert_eq!(packages[0].name(), "libcap2");
         assert_eq!(packages[0].version(), "1:2.75-10+b3");
         assert_eq!((packages[0].size, packages[0].sha256.as_str()), (49432, hash));

@@ -203,7 +203,12 @@ pub(super) mod tests {
 
     #[test]
     fn the_digest_covers_every_package_in_any_order() {
-        let package = |name: &str| Package { file: format!("{name}_1_all.deb"), size: 1, sha256: "0".repeat(64) };
+        let package = |name: &str| Package {
+            uri: String::new(),
+            file: format!("{name}_1_all.deb"),
+            size: 1,
+            sha256: "0".repeat(64),
+        };
         let packages = |root: Vec<Package>| Packages { root, kernel: package("k"), firmware: package("f") };
         let one = digest(&packages(vec![package("a"), package("b")]));
         assert_eq!(one, digest(&packages(vec![package("b"), package("a")])));

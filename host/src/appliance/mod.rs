@@ -17,6 +17,7 @@ mod modules;
 mod oci;
 mod publish;
 mod root;
+mod share;
 mod tree;
 mod unpack;
 mod verify;

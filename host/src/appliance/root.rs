@@ -165,7 +165,7 @@ mod tests {
     use crate::appliance::definition;
 
     fn package(name: &str) -> Package {
-        Package { file: format!("{name}_1_all.deb"), size: 1, sha256: "0".repeat(64) }
+        Package { uri: String::new(), file: format!("{name}_1_all.deb"), size: 1, sha256: "0".repeat(64) }
     }
 
     fn deb(control: &str, entries: Vec<(PathBuf, Entry)>) -> Deb {
