@@ -2,11 +2,12 @@
 
 use crate::context::Context;
 use crate::init::{self, InitError};
-use crate::link::{Link, LinkError};
+use crate::link::{Input, Link, LinkError};
 use crate::{build, exec, finish, net, power, report};
 use particle_vm_protocol::message::Inside;
 use particle_vm_protocol::{Failure, FailureKind, FromGuest, Job, JobResult};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -39,7 +40,7 @@ pub fn serve() -> ! {
     // What a shell in the tree of a failed build needs to know of that build.
     let mut apt_conf = Vec::new();
     let mut network = false;
-    while let Some(job) = link.next_job() {
+    while let Some((job, input)) = link.next_job() {
         if !network && job != Job::Hello {
             network = true;
             if let Err(error) = net::start() {
@@ -50,7 +51,7 @@ pub fn serve() -> ! {
             apt_conf.clone_from(&plan.apt_conf);
         }
         let context = Context::new(Arc::clone(&link.outbox), Arc::clone(&link.cancel), Arc::clone(&machine));
-        let message = match run(job, &context, &link, &apt_conf) {
+        let message = match run(job, input, &context, &apt_conf) {
             Ok(result) => FromGuest::Done(Box::new(result)),
             Err(failure) => FromGuest::Failed(failure),
         };
@@ -59,14 +60,14 @@ pub fn serve() -> ! {
     power::off()
 }
 
-fn run(job: Job, context: &Context, link: &Link, apt_conf: &[String]) -> Result<JobResult, Failure> {
+fn run(job: Job, input: Receiver<Input>, context: &Context, apt_conf: &[String]) -> Result<JobResult, Failure> {
     match job {
         Job::Hello => Ok(JobResult::Nothing),
         Job::Finish => finish::run(context).map(|()| JobResult::Nothing),
         Job::Build(plan) => build::run(context, &plan).map(JobResult::Built),
         Job::Exec(job) => {
             let apt_conf = (job.inside == Inside::Tree).then_some(apt_conf);
-            exec::run(context, &job, apt_conf, link.input()).map(JobResult::Exited)
+            exec::run(context, &job, apt_conf, input).map(JobResult::Exited)
         }
     }
 }

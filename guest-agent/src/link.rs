@@ -9,8 +9,8 @@ use particle_vm_protocol::frame::{self, FrameError, PREFIX};
 use particle_vm_protocol::message::TerminalSize;
 use particle_vm_protocol::{BUILD_ID, CONTROL_PORT, FromGuest, FromHost, Job, PROTOCOL_VERSION};
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use thiserror::Error;
 
@@ -49,8 +49,7 @@ pub struct Link {
     pub outbox: Arc<Outbox>,
     /// Set when the host cancels the job.
     pub cancel: Arc<Cancel>,
-    jobs: Receiver<Job>,
-    input: Arc<Mutex<Sender<Input>>>,
+    jobs: Receiver<(Job, Receiver<Input>)>,
 }
 
 impl Link {
@@ -63,14 +62,9 @@ impl Link {
         let outbox = Arc::new(Outbox::default());
         let cancel = Arc::new(Cancel::new().map_err(LinkError::Setup)?);
         let (job_sender, jobs) = mpsc::channel();
-        let input = Arc::new(Mutex::new(mpsc::channel().0));
         let reading = port.try_clone().map_err(LinkError::Setup)?;
-        let dispatch = Dispatch {
-            outbox: Arc::clone(&outbox),
-            cancel: Arc::clone(&cancel),
-            jobs: job_sender,
-            input: Arc::clone(&input),
-        };
+        let mut dispatch =
+            Dispatch { outbox: Arc::clone(&outbox), cancel: Arc::clone(&cancel), jobs: job_sender, input: None };
         thread::spawn(move || {
             if let Err(error) = dispatch.serve(reading) {
                 complain(&error);
@@ -84,7 +78,7 @@ impl Link {
             }
             power::off();
         });
-        Ok(Self { outbox, cancel, jobs, input })
+        Ok(Self { outbox, cancel, jobs })
     }
 
     /// Tell the host that the machine is ready.
@@ -93,16 +87,10 @@ impl Link {
         self.outbox.send(&FromGuest::Hello { protocol: PROTOCOL_VERSION, build: BUILD_ID.into(), kernel });
     }
 
-    /// Wait for the next job. None when there will be none, as the machine is being powered off.
-    pub fn next_job(&self) -> Option<Job> {
+    /// Wait for the next job, which comes with its input. None when there will be none, as the machine is being powered
+    /// off.
+    pub fn next_job(&self) -> Option<(Job, Receiver<Input>)> {
         self.jobs.recv().ok()
-    }
-
-    /// The host's input from now on; a receiver from before gets no more.
-    pub fn input(&self) -> Receiver<Input> {
-        let (sender, receiver) = mpsc::channel();
-        *self.input.lock().unwrap_or_else(PoisonError::into_inner) = sender;
-        receiver
     }
 }
 
@@ -116,20 +104,24 @@ fn complain(error: &dyn std::error::Error) {
 struct Dispatch {
     outbox: Arc<Outbox>,
     cancel: Arc<Cancel>,
-    jobs: Sender<Job>,
-    input: Arc<Mutex<Sender<Input>>>,
+    jobs: Sender<(Job, Receiver<Input>)>,
+    /// Where the last job's input goes.
+    input: Option<Sender<Input>>,
 }
 
 impl Dispatch {
     /// Serve until the host closes the channel or asks for the power-off.
-    fn serve(&self, mut port: impl Read) -> Result<(), LinkError> {
+    fn serve(&mut self, mut port: impl Read) -> Result<(), LinkError> {
         while let Some(message) = read(&mut port)? {
             match message {
                 FromHost::Start(job) => {
                     // The host starts a job when the one before has ended, so that this cancel was meant for that one.
                     self.cancel.clear();
+                    // Input may follow at once, before the job is looked at.
+                    let (sender, receiver) = mpsc::channel();
+                    self.input = Some(sender);
                     // Fails when the machine is being powered off.
-                    let _ = self.jobs.send(*job);
+                    let _ = self.jobs.send((*job, receiver));
                 }
                 FromHost::Ping(number) => self.outbox.send(&FromGuest::Pong(number)),
                 FromHost::Cancel => self.cancel.set(),
@@ -143,8 +135,10 @@ impl Dispatch {
     }
 
     fn input(&self, input: Input) {
-        // Fails when nothing reads it: the command has ended meanwhile.
-        let _ = self.input.lock().unwrap_or_else(PoisonError::into_inner).send(input);
+        if let Some(sender) = &self.input {
+            // Fails when nothing reads it: the command has ended meanwhile.
+            let _ = sender.send(input);
+        }
     }
 }
 
@@ -165,22 +159,17 @@ fn read(port: &mut impl Read) -> Result<Option<FromHost>, LinkError> {
 mod tests {
     use super::*;
 
-    fn dispatch() -> (Dispatch, Receiver<Job>, Receiver<Input>) {
-        let (jobs, job_receiver) = mpsc::channel();
-        let (input, input_receiver) = mpsc::channel();
-        let dispatch = Dispatch {
-            outbox: Arc::default(),
-            cancel: Arc::new(Cancel::new().unwrap()),
-            jobs,
-            input: Arc::new(Mutex::new(input)),
-        };
-        (dispatch, job_receiver, input_receiver)
+    fn dispatch() -> (Dispatch, Receiver<(Job, Receiver<Input>)>) {
+        let (jobs, receiver) = mpsc::channel();
+        let cancel = Arc::new(Cancel::new().unwrap());
+        (Dispatch { outbox: Arc::default(), cancel, jobs, input: None }, receiver)
     }
 
     #[test]
     fn each_message_reaches_whom_it_is_for() {
-        let (dispatch, jobs, input) = dispatch();
+        let (mut dispatch, jobs) = dispatch();
         let messages = [
+            FromHost::InputEnd,
             FromHost::Start(Box::new(Job::Hello)),
             FromHost::Ping(3),
             FromHost::Input(b"x".to_vec()),
@@ -191,14 +180,15 @@ mod tests {
         ];
         let bytes: Vec<u8> = messages.iter().flat_map(|message| frame::encode(message).unwrap()).collect();
         dispatch.serve(bytes.as_slice()).unwrap();
-        assert_eq!(jobs.try_iter().collect::<Vec<_>>(), [Job::Hello]);
+        let (job, input) = jobs.try_recv().unwrap();
+        assert_eq!(job, Job::Hello);
         assert_eq!(input.try_iter().collect::<Vec<_>>(), [Input::Bytes(b"x".to_vec()), Input::End]);
         assert!(dispatch.cancel.is_set());
     }
 
     #[test]
     fn a_closed_channel_is_an_end_and_half_a_message_is_an_error() {
-        let (dispatch, ..) = dispatch();
+        let (mut dispatch, _) = dispatch();
         dispatch.serve(&b""[..]).unwrap();
         let frame = frame::encode(&FromHost::PowerOff).unwrap();
         assert!(matches!(dispatch.serve(&frame[..frame.len() - 1]), Err(LinkError::Read(_))));
