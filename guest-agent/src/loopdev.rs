@@ -1,10 +1,15 @@
 //! Loop devices: a file or a disk as another disk, with a sector size of its own.
 
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
+
+/// The device that hands out the others, and its numbers.
+const CONTROL: &str = "/dev/loop-control";
+const CONTROL_NUMBERS: (u64, u64) = (10, 237);
 
 /// How often a free device is asked for. Between asking for one and taking it, it may be taken; nothing else here takes
 /// any, so that once would do.
@@ -100,11 +105,7 @@ impl LoopDevice {
     }
 
     fn take_free(file: &File, sector_size: u32) -> Result<Self, LoopError> {
-        let control = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/loop-control")
-            .map_err(cannot("open /dev/loop-control"))?;
+        let control = open_control().map_err(cannot(format!("open {CONTROL}")))?;
         // SAFETY: LOOP_CTL_GET_FREE takes no argument.
         let number = unsafe { ioctl::get_free(control.as_raw_fd()) }.map_err(cannot("get a free loop device"))?;
         let path = PathBuf::from(format!("/dev/loop{number}"));
@@ -176,6 +177,20 @@ impl Drop for LoopDevice {
     }
 }
 
+/// Open the control device. Without a udev nobody has made it while the module is not loaded; opening it has the kernel
+/// load the module.
+fn open_control() -> io::Result<File> {
+    let open = || OpenOptions::new().read(true).write(true).open(CONTROL);
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let (major, minor) = CONTROL_NUMBERS;
+            mknod(CONTROL, SFlag::S_IFCHR, Mode::S_IRUSR | Mode::S_IWUSR, makedev(major, minor))?;
+            open()
+        }
+        result => result,
+    }
+}
+
 fn config(fd: RawFd, block_size: u32, flags: u32) -> LoopConfig {
     // SAFETY: both structures consist of integers, for which zero is a valid value.
     let mut config: LoopConfig = unsafe { std::mem::zeroed() };
@@ -189,10 +204,29 @@ fn config(fd: RawFd, block_size: u32, flags: u32) -> LoopConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn the_structures_are_as_large_as_the_kernels() {
         assert_eq!(size_of::<LoopInfo>(), 232);
         assert_eq!(size_of::<LoopConfig>(), 304);
+    }
+
+    #[test]
+    fn a_device_has_the_sector_size_and_the_content_of_its_file() {
+        if OpenOptions::new().read(true).write(true).open(CONTROL).is_err() {
+            eprintln!("not tested: no access to {CONTROL}");
+            return;
+        }
+        let backing = std::env::temp_dir().join(format!("particle-vm-loop-{}", std::process::id()));
+        let file = File::create(&backing).unwrap();
+        file.set_len(1 << 20).unwrap();
+        let device = LoopDevice::attach(&backing, 4096).unwrap();
+        let queue = Path::new("/sys/block").join(device.path().file_name().unwrap()).join("queue/logical_block_size");
+        assert_eq!(std::fs::read_to_string(queue).unwrap().trim_end(), "4096");
+        OpenOptions::new().write(true).open(device.path()).unwrap().write_all(b"content").unwrap();
+        device.detach().unwrap();
+        assert!(std::fs::read(&backing).unwrap().starts_with(b"content"));
+        std::fs::remove_file(&backing).unwrap();
     }
 }

@@ -87,6 +87,9 @@ fn settings() {
     warn("the host name", nix::unistd::sethostname(HOSTNAME).map_err(io::Error::from));
     // A kernel panic restarts the machine at once, which ends QEMU.
     warn("kernel.panic", fs::write("/proc/sys/kernel/panic", "-1"));
+    // Without swap, a kernel that is short of memory drops the programs' own pages and reads them again, for minutes,
+    // before it kills anything. This has it kill when it cannot keep what was used in the last second (in ms).
+    warn("lru_gen/min_ttl_ms", fs::write("/sys/kernel/mm/lru_gen/min_ttl_ms", "1000"));
     warn("the clock", set_clock());
 }
 
