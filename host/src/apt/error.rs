@@ -112,7 +112,8 @@ impl Reason {
         MESSAGES.iter().find(told).map_or(Self::Other, |(reason, _)| *reason)
     }
 
-    fn sentence(self) -> &'static str {
+    /// The failure in words.
+    pub fn sentence(self) -> &'static str {
         match self {
             Self::Signature => "the index of the mirror is not signed by Debian's archive keys",
             Self::Hash => "the mirror sends a file that is not the one its signed index names",

@@ -4,6 +4,7 @@ use super::EngineError;
 use super::host::{Host, WORKSPACE_PREFIX};
 use super::prepare::{Options, Prepared, prepare};
 use crate::appliance::Appliance;
+use crate::apt::Reason;
 use crate::dirs::Dirs;
 use crate::error::{Error, Result};
 use crate::event::{Events, Unit};
@@ -140,15 +141,17 @@ impl Build {
 
     /// A stage that fails because it got nothing from the network says so in its own words; the proxy knows better.
     fn explain(&self, error: VmError) -> Error {
-        if !matches!(error, VmError::Failed(_)) {
-            return error.into();
-        }
+        let VmError::Failed(failure) = &error else { return error.into() };
+        let reason = Reason::of(&failure.output.join("\n"));
         let record = self.proxy.record();
         let failures = record.failures();
-        match record.advice() {
+        match (record.advice(), reason) {
             _ if !failures.is_empty() => EngineError::Network { failures, source: error }.into(),
-            Some(advice) => EngineError::Refused { advice, source: error }.into(),
-            None => error.into(),
+            (Some(advice), _) => EngineError::Refused { advice, source: error }.into(),
+            (None, Reason::Signature | Reason::Hash | Reason::Date) => {
+                EngineError::Untrusted { reason, source: error }.into()
+            }
+            (None, _) => error.into(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Why a verb failed for a reason that no other layer can tell.
 
+use crate::apt::Reason;
 use crate::error::{Class, Classify};
 use crate::vm::VmError;
 use std::io;
@@ -14,6 +15,15 @@ pub enum EngineError {
     Network {
         /// What the proxy saw, one sentence for each URL.
         failures: Vec<String>,
+        /// What the stage said.
+        #[source]
+        source: VmError,
+    },
+    /// A stage failed because its package manager does not trust what the mirror sent.
+    #[error("{}", untrusted(*.reason))]
+    Untrusted {
+        /// What is wrong with it: the signature, a digest, the date.
+        reason: Reason,
         /// What the stage said.
         #[source]
         source: VmError,
@@ -38,10 +48,17 @@ pub enum EngineError {
     },
 }
 
+fn untrusted(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Signature => "a mirror's index is not signed by a key that the recipe trusts",
+        reason => reason.sentence(),
+    }
+}
+
 impl Classify for EngineError {
     fn class(&self) -> Class {
         match self {
-            Self::Network { .. } => Class::Network,
+            Self::Network { .. } | Self::Untrusted { .. } => Class::Network,
             Self::Refused { .. } => Class::Build,
             Self::File { .. } => Class::Host,
         }
@@ -51,6 +68,16 @@ impl Classify for EngineError {
         match self {
             Self::Network { .. } => {
                 Some("see whether the mirror can be reached, or name another one with --mirror".into())
+            }
+            Self::Untrusted { reason: Reason::Date, .. } => Some(
+                "see whether the clock of this machine is right; `Acquire::Check-Valid-Until` of its apt is in force"
+                    .into(),
+            ),
+            Self::Untrusted { reason: Reason::Signature, .. } => {
+                Some("give the key of the archive as `keyring`, or name another mirror".into())
+            }
+            Self::Untrusted { .. } => {
+                Some("build again: what it sent is not kept; if that does not help, name another mirror".into())
             }
             Self::Refused { advice, .. } => Some(advice.clone()),
             Self::File { .. } => None,
@@ -67,7 +94,7 @@ impl Classify for EngineError {
                 }
                 Some(lines)
             }
-            Self::Refused { source, .. } => source.details(),
+            Self::Untrusted { source, .. } | Self::Refused { source, .. } => source.details(),
             Self::File { .. } => None,
         }
     }

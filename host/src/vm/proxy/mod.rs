@@ -160,8 +160,9 @@ impl Proxy {
         &self.0.record
     }
 
-    /// A stage ended well: what the guest got was right.
+    /// A stage ended well: what the guest got was right, and what it did not get was not needed.
     pub fn settle(&self) {
+        self.record().settle();
         self.lock_served().clear();
     }
 

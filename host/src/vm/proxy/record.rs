@@ -96,13 +96,13 @@ impl Record {
         whole.map(fetched).chain(self.tunnels().into_iter().map(tunnelled)).collect()
     }
 
-    /// Hosts that were refused, as `network.allow` of the recipe would have to name them.
+    /// Hosts that were refused in this stage, as `network.allow` of the recipe would have to name them.
     pub fn refused(&self) -> Vec<String> {
         self.entries().refused.iter().cloned().collect()
     }
 
-    /// What went wrong upstream, one sentence for each URL or host: no connection, a stall, a broken transfer, wrong
-    /// bytes. A request that succeeded when it was repeated is not among them.
+    /// What went wrong upstream in this stage, one sentence for each URL or host: no connection, an error's status, a
+    /// stall, a broken transfer, wrong bytes. A request that succeeded when it was repeated is not among them.
     pub fn failures(&self) -> Vec<String> {
         self.entries().failed.values().cloned().collect()
     }
@@ -121,10 +121,18 @@ impl Record {
         })
     }
 
+    /// A stage ended well: what it could not get, it did not need.
+    pub(super) fn settle(&self) {
+        let mut entries = self.entries();
+        entries.failed.clear();
+        entries.refused.clear();
+    }
+
     pub(super) fn fetched(&self, fetch: Fetch, events: &Events) {
         events.send(Event::Fetched { url: fetch.url.clone(), size: fetch.size, cached: fetch.from_store });
         let mut entries = self.entries();
-        match &fetch.trouble {
+        let status = (fetch.status >= 400).then(|| format!("the server answered {}", fetch.status));
+        match fetch.trouble.clone().or(status) {
             Some(trouble) => {
                 let sentence = format!("{}: {trouble}", fetch.url);
                 events.detail(&sentence);
@@ -210,7 +218,11 @@ mod tests {
         assert_eq!(record.failures(), ["http://a/x: it stalled", "http://a/y: no connection"]);
         record.fetched(fetch("http://a/x", None), &events);
         assert_eq!(record.failures(), ["http://a/y: no connection"]);
-        assert_eq!(record.fetches().len(), 2);
+        record.fetched(Fetch { status: 404, ..fetch("http://a/z", None) }, &events);
+        assert_eq!(record.failures()[1], "http://a/z: the server answered 404");
+        record.settle();
+        assert!(record.failures().is_empty());
+        assert_eq!(record.fetches().len(), 3);
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Transfer {
             let limit = self.proxy.limits().stall;
             let chunk = match tokio::time::timeout(limit, self.source.next()).await {
                 Err(_) => {
-                    self.fail(format!("no byte came for {} s", limit.as_secs_f64()));
+                    self.fail(format!("it stalled: no byte came for {} s", limit.as_secs_f64()));
                     continue;
                 }
                 Ok(Some(Err(error))) => {

@@ -65,7 +65,7 @@ async fn a_transfer_that_stalls_is_broken_off_and_recorded() {
     let answer = guest.get(&server.url("/a_1_all.deb")).await;
     assert_eq!(answer.text(), "half");
     let fetch = guest.proxy.record().fetches().remove(0);
-    assert_eq!(fetch.trouble.as_deref(), Some("no byte came for 0.6 s (after 4 of 10 bytes)"));
+    assert_eq!(fetch.trouble.as_deref(), Some("it stalled: no byte came for 0.6 s (after 4 of 10 bytes)"));
     assert_eq!(guest.proxy.store().size().unwrap(), 0);
 }
 
