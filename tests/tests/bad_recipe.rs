@@ -96,7 +96,7 @@ fn a_disk_smaller_than_its_content() {
 fn two_partitions_on_one_mount_point() {
     let disk = "disk:\n  size: 4GiB\n  partitions:\n    - { kind: root, mountpoint: /, size: 2GiB }\n    \
                 - { kind: linux, mountpoint: /, grow: true }\n";
-    refused(&format!("{HEAD}{disk}"), "9:", &["mount point"]);
+    refused(&format!("{HEAD}{disk}"), "9:", &["two partitions are mounted on `/`"]);
 }
 
 #[test]

@@ -208,7 +208,11 @@ impl SourceCode for Source {
         before: usize,
         after: usize,
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
-        // The whole line, also without context around it; of a very long one what is around the mark.
+        // The handler asks without context for the mark's own line and column.
+        if (before, after) == (0, 0) {
+            return self.text().read_span(span, 0, 0);
+        }
+        // The whole line; of a very long one what is around the mark.
         let (start, end) = (span.offset(), span.offset() + span.len());
         let before_mark = self.text().get(..start).unwrap_or_default();
         let line = before_mark.rfind('\n').map_or(0, |newline| newline + 1);
