@@ -1,6 +1,6 @@
 //! `debootstrap`: make a Debian tree with mmdebstrap(1).
 
-use super::{Site, apt_conf, sources, work};
+use super::{DPKG_OPTIONS, Site, apt_options, sources, work};
 use crate::paths;
 use crate::process::Command;
 use crate::report::Explain;
@@ -80,8 +80,8 @@ fn command(site: &Site<'_>, options: &Debootstrap) -> Command {
         .arg(format!("--skip={SKIP}"))
         .arg(format!("--architectures={}", site.plan.architecture))
         .arg("--aptopt=APT::Install-Recommends \"false\"")
-        .args(apt_conf(site.plan).iter().map(|line| format!("--aptopt={line}")))
-        .arg("--dpkgopt=force-unsafe-io");
+        .args(apt_options(site.plan).map(|line| format!("--aptopt={line}")))
+        .args(DPKG_OPTIONS.map(|option| format!("--dpkgopt={option}")));
     if !options.include.is_empty() {
         command = command.arg(format!("--include={}", options.include.join(","))).env("INITRD", "No");
     }

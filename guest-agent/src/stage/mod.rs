@@ -29,21 +29,21 @@ use particle_vm_protocol::{Failure, FailureKind, Plan, Stage};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Options of apt(8) and dpkg(1) while stages run. They do not stay in the image.
-///
-/// The scratch disk is thrown away with the VM, so that nothing on it need survive a power cut. What a recipe has
-/// changed in a configuration file stays; a question about it would have no one to answer it.
-const APT_CONF: [&str; 9] = [
+/// Options of apt(8) while stages run. They do not stay in the image.
+const APT_CONF: [&str; 6] = [
     "APT::Get::Assume-Yes \"true\";",
     "APT::Sandbox::User \"root\";",
     "APT::Update::Error-Mode \"any\";",
     "Acquire::Languages \"none\";",
     "Acquire::Retries \"2\";",
     "Dpkg::Use-Pty \"false\";",
-    "Dpkg::Options:: \"--force-unsafe-io\";",
-    "Dpkg::Options:: \"--force-confdef\";",
-    "Dpkg::Options:: \"--force-confold\";",
 ];
+
+/// Options of dpkg(1) while stages run. They do not stay in the image.
+///
+/// The scratch disk is thrown away with the VM, so that nothing on it need survive a power cut. What a recipe has
+/// changed in a configuration file stays; a question about it would have no one to answer it.
+const DPKG_OPTIONS: [&str; 3] = ["force-unsafe-io", "force-confdef", "force-confold"];
 
 /// What the stages of one build work on.
 #[derive(Debug)]
@@ -161,9 +161,15 @@ impl<'a> Site<'a> {
     }
 }
 
-/// What apt is told while stages run: the host's wishes, and what a build needs.
+/// The configuration of apt, and of dpkg when apt runs it, in a tree: the host's wishes, and what a build needs.
 pub fn apt_conf(plan: &Plan) -> Vec<String> {
-    plan.apt_conf.iter().cloned().chain(APT_CONF.map(str::to_owned)).collect()
+    let dpkg = DPKG_OPTIONS.map(|option| format!("Dpkg::Options:: \"--{option}\";"));
+    apt_options(plan).map(str::to_owned).chain(dpkg).collect()
+}
+
+/// The part of it that is apt's own.
+fn apt_options(plan: &Plan) -> impl Iterator<Item = &str> {
+    plan.apt_conf.iter().map(String::as_str).chain(APT_CONF)
 }
 
 fn no_tree() -> Failure {
