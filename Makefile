@@ -6,7 +6,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-.PHONY: setup build install
+.PHONY: setup build demo check check-all bench install
 
 setup:
 	@tools/setup
@@ -14,6 +14,21 @@ setup:
 build: setup
 	$(CARGO) build --release --locked
 
+demo: build
+	tools/demo
+
+check: setup
+	tools/check
+
+# The tests that take long too.
+check-all: setup
+	tools/check --all
+
+# A table of times beside those of other programs on the same machine; kept in docs/performance.md.
+bench: build
+	$(CARGO) run --release --locked --package particle-vm-tests --bin bench
+
+# Of what `make build` has built.
 install:
 	install -D -m 0755 target/release/particle-vm '$(DESTDIR)$(PREFIX)/bin/particle-vm'
 	target/release/particle-vm man --dir '$(DESTDIR)$(PREFIX)/share/man/man1'

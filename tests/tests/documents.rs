@@ -1,11 +1,11 @@
 //! What the documents say about the sources has to hold.
 
-use std::path::Path;
+use particle_vm_tests::place;
 
 /// Each test that `docs/threat-model.md` names as a proof is there, in the file that it names.
 #[test]
 fn the_proofs_of_the_threat_model_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let root = place::root();
     let text = std::fs::read_to_string(root.join("docs/threat-model.md")).unwrap();
     let mut proofs = 0;
     // In a row of a table, code between backticks is a file, or a function of the file before it.

@@ -76,7 +76,7 @@ pub fn parse(source: Source, folder: &FilePath, variables: &BTreeMap<String, Str
 impl Recipe {
     /// SHA-256 of its file, in hexadecimal.
     pub fn sha256(&self) -> String {
-        Sha256::digest(self.origin.source.text()).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(Sha256::digest(self.origin.source.text()))
     }
 
     /// The folder whose files the recipe can use, and which the guest sees.
