@@ -1,6 +1,8 @@
 //! Child processes: closed stdin, a group of their own, death with us, a deadline, and their stderr in the error.
 
 use crate::error::{Class, Classify};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::ffi::OsStr;
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -78,7 +80,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     // SAFETY: between fork and exec only prctl(2) and getppid(2) are called; both are async-signal-safe.
     unsafe {
         command.pre_exec(move || {
-            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
             // The parent may have died before the line above.
             if nix::unistd::getppid() != parent {
                 return Err(io::Error::from(io::ErrorKind::NotConnected));
@@ -109,6 +111,8 @@ pub async fn run_reporting(
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|source| ChildError::Spawn { program: program.clone(), source })?;
+    // After `child`, so that it is dropped before it: its number is not reused until the child has been waited for.
+    let mut group = Group(child.id());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let ended = {
@@ -117,12 +121,28 @@ pub async fn run_reporting(
         let whole = async { tokio::try_join!(read_out, read_err, child.wait()) };
         tokio::time::timeout(deadline, whole).await
     };
+    if matches!(ended, Ok(Ok(_))) {
+        group.0 = None;
+    }
     let stderr = String::from_utf8_lossy(&err).trim_end().to_owned();
     match ended {
         Ok(Ok(((), (), status))) if status.success() => Ok(out),
         Ok(Ok(((), (), status))) => Err(ChildError::Failed { program, status, stderr }),
         Ok(Err(source)) => Err(ChildError::Read { program, source }),
         Err(_) => Err(ChildError::Deadline { program, deadline, stderr }),
+    }
+}
+
+/// The process group of a child that is under way. A tool that is killed cannot end what it has started itself
+/// (apt-get's methods, for instance), so that is killed with it.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0.and_then(|id| i32::try_from(id).ok()) {
+            // All of the group may have ended in the meantime.
+            let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
+        }
     }
 }
 
@@ -174,6 +194,24 @@ mod tests {
         let error = run(shell("echo reason >&2; exit 3"), Duration::from_secs(10)).await.unwrap_err();
         assert_eq!(error.to_string(), "sh failed (exit status: 3)");
         assert_eq!(error.details().as_deref(), Some("reason"));
+    }
+
+    #[tokio::test]
+    async fn what_a_tool_has_started_ends_with_it() {
+        let mut seen: Vec<u8> = Vec::new();
+        let script = shell("sleep 60 & echo $!; wait");
+        let run = run_reporting(script, Duration::from_millis(500), |piece| seen.extend(piece));
+        assert!(matches!(run.await.unwrap_err(), ChildError::Deadline { .. }));
+        let started = String::from_utf8(seen).unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{}/stat", started.trim())).unwrap_or_default();
+        for _ in 0..100 {
+            // Gone, or a zombie that nobody has waited for yet.
+            if state().split(' ').nth(2).is_none_or(|state| state == "Z") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("still there: {}", state());
     }
 
     #[tokio::test]
