@@ -10,9 +10,11 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x66c7bf33_15ce_4dbb_aa7a_3e669eba483f);
 pub struct Identity(Uuid);
 
 impl Identity {
-    /// From what the recipe puts into the image. Its description, tests and outputs do not change the image.
+    /// From what the recipe puts into the image. What else it says, for instance its tests, does not
+    /// change the image.
     pub fn new(recipe: &Recipe) -> Self {
-        let content = serde_json::json!({ "name": recipe.name, "stages": recipe.stages, "disk": recipe.disk });
+        let stages: Vec<_> = recipe.stages.iter().map(|stage| &stage.stage).collect();
+        let content = serde_json::json!({ "name": recipe.name, "stages": stages, "disk": recipe.disk });
         Self(Uuid::new_v5(&NAMESPACE, content.to_string().as_bytes()))
     }
 

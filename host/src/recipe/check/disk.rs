@@ -305,17 +305,17 @@ fn boots(checker: &mut Checker<'_>, stage: &Path, disk: &Disk, options: &Bootloa
         let help = "add `- { kind: esp, size: 64MiB }`, or use `firmware: [bios]`";
         checker.advise(&list, "UEFI machines boot from an EFI system partition, and there is none", help);
     }
-    let esp = partitions.iter().position(|partition| partition.kind == PartitionKind::Esp);
-    if let Some((index, size)) = esp.and_then(|index| Some((index, partitions[index].size?)))
-        && options.kind == BootloaderType::SystemdBoot
-        && size.0 < 128 * MIB
-    {
+    let Some(index) = partitions.iter().position(|partition| partition.kind == PartitionKind::Esp) else { return };
+    let esp = &partitions[index];
+    if options.kind == BootloaderType::SystemdBoot && esp.size.is_some_and(|size| size.0 < 128 * MIB) {
         let help = "write at least `128MiB`; `512MiB` leaves room for updates";
-        checker.advise(
-            &list.index(index).key("size"),
-            "systemd-boot keeps kernels on the ESP, and they do not fit",
-            help,
-        );
+        let message = "systemd-boot keeps kernels on the ESP, and they do not fit";
+        checker.advise(&list.index(index).key("size"), message, help);
+    }
+    // grub-efi-amd64 runs grub-install without `--efi-directory` when it is updated.
+    if options.kind == BootloaderType::Grub && esp.mountpoint.as_deref() == Some("/efi") {
+        let message = "Debian's GRUB updates itself on `/boot/efi` only";
+        checker.advise(&list.index(index).key("mountpoint"), message, "remove the key");
     }
 }
 

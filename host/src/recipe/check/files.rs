@@ -131,6 +131,7 @@ impl Checker<'_> {
                     Ok(data) => return Some(data),
                     Err(error) => self.report(path, format!("`{written}` cannot be read: {error}")),
                 },
+                Err(_) if found.is_symlink() => self.report(path, format!("`{written}` is a symbolic link to nowhere")),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let near = similar(&found).map_or_else(
                         || "paths are relative to the recipe's folder".to_owned(),

@@ -153,6 +153,10 @@ fn partitions_make_sense_together() {
                 "{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 64MiB, mountpoint: /esp, filesystem: ext4 },\n{ kind: root, grow: true }",
                 "7:72 Debian's tools look for the ESP on `/boot/efi` or `/efi` | remove the key\n7:90 firmware reads an ESP with FAT32 only | remove the key, or write `vfat`",
             ),
+            (
+                "{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 64MiB, mountpoint: /efi }, { kind: root, grow: true }",
+                "7:72 Debian's GRUB updates itself on `/boot/efi` only | remove the key",
+            ),
         ],
     );
     let with_boot = |partitions: &str| with_disk(&format!("{{ size: 4GiB, partitions: [{BOOT},\n{partitions}] }}"));

@@ -53,7 +53,7 @@ fn files_lie_in_the_folder_of_the_recipe() {
                 "6:38 `absolute/passwd` leads out of the recipe's folder by a symbolic link | the build sees the recipe's folder only: put the file into it, and name it from there",
             ),
             ("pipe", "6:38 `pipe` is neither a file nor a folder"),
-            ("dangling", "6:38 there is no file `dangling` | did you mean `dangling`?"),
+            ("dangling", "6:38 `dangling` is a symbolic link to nowhere"),
         ],
     );
     table_in(
