@@ -212,14 +212,15 @@ impl SourceCode for Source {
         if (before, after) == (0, 0) {
             return self.text().read_span(span, 0, 0);
         }
-        // The whole line; of a very long one what is around the mark.
+        // The line of the mark and no other; of a very long one what is around the mark, because the handler pads with
+        // format widths, which end at 65535.
         let (start, end) = (span.offset(), span.offset() + span.len());
         let before_mark = self.text().get(..start).unwrap_or_default();
         let line = before_mark.rfind('\n').map_or(0, |newline| newline + 1);
         let from = line.max(self.boundary(start.saturating_sub(MAX_TEXT)));
         let rest = self.text().get(end..).unwrap_or_default();
         let to = rest.find('\n').map_or(self.text().len(), |length| end + length).min(self.boundary(end + MAX_TEXT));
-        self.text().read_span(&(from..to).into(), before, after)
+        self.text().read_span(&(from..to).into(), 0, 0)
     }
 }
 

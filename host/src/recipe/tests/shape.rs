@@ -27,7 +27,7 @@ fn keys_and_types_are_those_of_a_recipe() {
             ("architecture: arm64", "7:15 `architecture` cannot be `arm64` | possible: `amd64`"),
             (
                 "tests: [{ nam: x }]",
-                "7:11 an item of `tests` has no key `nam` | did you mean `name`? keys: `diag`, `expect`, `name`, `run`, `timeout`\n7:11 an item of `tests` lacks the key `name` | `name`: What it proves, in a few words.\n7:11 an item of `tests` lacks the key `run` | `run`: Shell command that root runs in the booted image.",
+                "7:11 an item of `tests` has no key `nam` | did you mean `name`? keys: `diag`, `expect`, `name`, `reboot`, `run`, `timeout`\n7:11 an item of `tests` lacks the key `name` | `name`: What it proves, in a few words.\n7:11 an item of `tests` lacks the key `run` | `run`: Shell command that root runs in the booted image.",
             ),
             ("tests: { name: x }", "7:1 `tests` is a list, and not a mapping"),
             (
@@ -159,7 +159,7 @@ tests:
 8:22 there is no time zone `Mars/Olympus` | for instance `Europe/Berlin` or `Etc/UTC`
 11:9 the disk has a size of 0 | a minimal Debian takes 1GiB, a comfortable one 4GiB
 12:1 the recipe has no key `outputs` | did you mean `output`? keys: `architecture`, `description`, `disk`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`
-16:5 an item of `tests` has no key `expects` | did you mean `expect`? keys: `diag`, `expect`, `name`, `run`, `timeout`",
+16:5 an item of `tests` has no key `expects` | did you mean `expect`? keys: `diag`, `expect`, `name`, `reboot`, `run`, `timeout`",
         )],
     );
 }
