@@ -6,8 +6,9 @@ use crate::output::Format;
 use crate::recipe::path::Path;
 use crate::recipe::sections::Sections;
 use crate::recipe::size::{GIB, MIB, Size, Timeout};
-use crate::recipe::types::{Output, RecipeStage, Resources, Test};
+use crate::recipe::types::{Disk, Output, RecipeStage, Resources, Test};
 use crate::vm::proxy::Rule;
+use particle_vm_protocol::SectorSize;
 use std::time::Duration;
 
 /// Longest time that a stage or a test can be given.
@@ -30,7 +31,7 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
         }
     }
     if let Some(output) = &sections.output {
-        formats(checker, &root.key("output").key("formats"), output, sections.disk.as_ref().map(|disk| disk.size));
+        formats(checker, &root.key("output").key("formats"), output, sections.disk.as_ref());
     }
     if let Some(resources) = &sections.resources {
         self::resources(checker, &root.key("resources"), resources);
@@ -51,7 +52,7 @@ pub fn stage(checker: &mut Checker<'_>, path: &Path, stage: &RecipeStage) {
     timeout(checker, &path.key("timeout"), stage.timeout);
 }
 
-fn formats(checker: &mut Checker<'_>, path: &Path, output: &Output, disk: Option<Size>) {
+fn formats(checker: &mut Checker<'_>, path: &Path, output: &Output, disk: Option<&Disk>) {
     if output.formats.is_empty() {
         checker.advise(path, "`formats` is an empty list", "name at least one, for instance `[qcow2]`");
     }
@@ -59,9 +60,15 @@ fn formats(checker: &mut Checker<'_>, path: &Path, output: &Output, disk: Option
         if output.formats[..index].contains(format) {
             checker.advise(&path.index(index), format!("the format `{format}` is named twice"), "remove one");
         }
-        if *format == Format::Vhd && disk.is_some_and(|size| size.0 > MAX_VHD) {
+        if *format == Format::Vhd && disk.is_some_and(|disk| disk.size.0 > MAX_VHD) {
             let help = "use `vhdx`, or a smaller disk";
             checker.advise(&path.index(index), format!("a vhd holds at most {}", Size(MAX_VHD)), help);
+        }
+        // Whoever starts a raw or qcow2 image says its sector size; the other formats imply it, as QEMU writes them.
+        let any_sector_size = matches!(format, Format::Raw | Format::Qcow2);
+        if !any_sector_size && disk.is_some_and(|disk| disk.sector_size == SectorSize::B4096) {
+            let help = "use `raw` or `qcow2`, or a sector size of 512";
+            checker.advise(&path.index(index), format!("the format `{format}` has sectors of 512 bytes only"), help);
         }
     }
 }

@@ -37,6 +37,22 @@ fn a_bios_does_not_boot_from_large_sectors() {
 }
 
 #[test]
+fn formats_that_imply_a_sector_size_hold_no_other() {
+    table(
+        |formats| {
+            format!("{}\noutput: {{ formats: {formats} }}\n", with_disk("{ size: 8GiB, sector_size: 4096 }").trim_end())
+        },
+        &[
+            ("[raw, qcow2]", ""),
+            (
+                "[vmdk]",
+                "7:21 the format `vmdk` has sectors of 512 bytes only | use `raw` or `qcow2`, or a sector size of 512",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn partitions_make_sense_alone() {
     const OTHERS: &str = "{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 64MiB }, { kind: root, size: 2GiB }";
     let recipe = |partition: &str| with_disk(&format!("{{ size: 9GiB, partitions: [{OTHERS},\n{partition}] }}"));
