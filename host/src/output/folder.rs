@@ -145,9 +145,12 @@ impl OutputFolder {
         }
         let _lock = self.lock().await?;
         let images = outputs.iter().map(|output| output.file.as_str());
-        for file in images.chain([LOG, MANIFEST, CHECKSUMS]) {
+        let files: Vec<_> = images.chain([LOG, MANIFEST, CHECKSUMS]).collect();
+        for file in &files {
+            not_in_the_way(&self.dir.join(file))?;
+        }
+        for file in files {
             let path = self.dir.join(file);
-            not_in_the_way(&path)?;
             std::fs::rename(self.made(file), &path).map_err(|source| OutputError::Publish { path, source })?;
         }
         // The renames themselves must survive a power cut.
