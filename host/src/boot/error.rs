@@ -68,6 +68,20 @@ pub enum BootError {
     /// QEMU does not start, or crashed.
     #[error("cannot run the machine")]
     Qemu(#[source] ChildError),
+    /// There is no room for what the machine writes.
+    #[error("the disk of this host is full: there is no room for what the machine writes")]
+    HostDiskFull,
+    /// The image or the overlay cannot be read or written.
+    #[error("the disk of the machine cannot be read or written: {0}")]
+    Disk(String),
+    /// The machine stands still.
+    #[error("the machine stopped: {state}")]
+    Stopped {
+        /// QEMU's word for why.
+        state: String,
+        /// What QEMU wrote to its standard error.
+        stderr: String,
+    },
     /// Nobody sits at a terminal.
     #[error("an interactive machine needs a terminal on standard input and standard output")]
     NoTerminal,
@@ -155,6 +169,9 @@ impl Classify for BootError {
             | Self::Write { .. }
             | Self::Channel(_)
             | Self::Qemu(_)
+            | Self::HostDiskFull
+            | Self::Disk(_)
+            | Self::Stopped { .. }
             | Self::Terminal(_) => Class::Host,
             Self::Ended { .. }
             | Self::NotSeen { .. }
@@ -176,6 +193,10 @@ impl Classify for BootError {
             {
                 Some("install the Debian package qemu-utils".into())
             }
+            Self::HostDiskFull => {
+                Some("free some space, or name a folder on another file system with --work-dir".into())
+            }
+            Self::Stopped { .. } => Some("do without KVM with `--accel tcg`".into()),
             Self::NotSeen { .. } | Self::StillRunning { .. } | Self::NoShell { .. } => {
                 Some("give it more time with --timeout, or look at it with `particle-vm boot --interactive`".into())
             }
@@ -189,6 +210,7 @@ impl Classify for BootError {
     fn details(&self) -> Option<String> {
         match self {
             Self::Probe { source, .. } | Self::Overlay(source) | Self::Qemu(source) => source.details(),
+            Self::Stopped { stderr, .. } if !stderr.is_empty() => Some(stderr.clone()),
             Self::Ended { console, .. }
             | Self::NotSeen { console, .. }
             | Self::StillRunning { console, .. }

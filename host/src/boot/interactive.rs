@@ -26,6 +26,7 @@ pub async fn interact(config: &BootConfig, events: &Events) -> Result<(), BootEr
     events.detail(format!("the machine runs; {ESCAPE_NAME} ends it"));
     let _raw = terminal::Raw::enter().map_err(BootError::Terminal)?;
     let mut input = terminal::input();
+    let (qmp, stderr) = (&machine.qmp, &machine.stderr);
     let (mut from, mut to) = machine.console.split();
     let mut piece = vec![0; 4096];
     loop {
@@ -35,6 +36,7 @@ pub async fn interact(config: &BootConfig, events: &Events) -> Result<(), BootEr
                 // A console that breaks has ended.
                 Ok(0) | Err(_) => break,
             },
+            trouble = Machine::trouble(qmp, stderr) => return Err(trouble),
             keys = input.recv() => {
                 let Some(keys) = keys else { return Ok(()) };
                 let (typed, end) = match keys.iter().position(|key| *key == ESCAPE) {

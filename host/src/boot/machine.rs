@@ -5,7 +5,7 @@ use crate::child;
 use crate::vm::channel;
 use crate::vm::confine::confine;
 use crate::vm::console::Tail;
-use crate::vm::qmp::Qmp;
+use crate::vm::qmp::{Incident, Qmp, RunState};
 use crate::vm::{Accelerator, KVM_DEVICE};
 use crate::workspace::Workspace;
 use particle_vm_protocol::stage::Firmware;
@@ -35,8 +35,9 @@ pub(super) struct Machine {
     pub(super) qmp: Qmp,
     /// For a machine with tests: the second serial port and the host's end of the shell.
     pub(super) test: Option<test::Ports>,
+    /// What QEMU writes to its standard error.
+    pub(super) stderr: Tail,
     child: Child,
-    stderr: Tail,
     // After the process, so that it is not removed under it.
     _workspace: Workspace,
 }
@@ -111,6 +112,29 @@ impl Machine {
         match tokio::time::timeout(END, self.child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
             _ => Err(died(&mut self.child, &self.stderr).await),
+        }
+    }
+
+    /// Wait until something happens that ends the machine's work without ending QEMU, and tell what. Can be dropped
+    /// and called again.
+    pub(super) async fn trouble(qmp: &Qmp, stderr: &Tail) -> BootError {
+        loop {
+            match qmp.incident().await {
+                Some(Incident::DiskError { no_space: true, .. }) => return BootError::HostDiskFull,
+                Some(Incident::DiskError { reason, .. }) => return BootError::Disk(reason),
+                Some(Incident::Stopped) => {
+                    let Ok(state) = qmp.state().await else { continue };
+                    // The end is seen by the console, and an error of a disk is told by an incident of its own.
+                    if matches!(state, RunState::running | RunState::shutdown | RunState::io_error) {
+                        continue;
+                    }
+                    let state = format!("{state:?}").replace('_', "-");
+                    return BootError::Stopped { state, stderr: stderr.text() };
+                }
+                Some(Incident::Shutdown(_)) => {}
+                // QEMU has ended, which the console shows too.
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -206,6 +230,9 @@ fn arguments(
             "bootindex": 0,
             "logical_block_size": sector,
             "physical_block_size": sector,
+            // An error of the host's disk stops the machine and is told on the monitor.
+            "werror": "stop",
+            "rerror": "stop",
         }),
         json!({ "driver": "virtio-net-pci", "netdev": "net", "romfile": "" }),
         json!({ "driver": "virtio-rng-pci" }),

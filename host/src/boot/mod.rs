@@ -120,8 +120,11 @@ async fn watch(machine: &mut Machine, until: Until<'_>, output: &mut impl FnMut(
     let mut watch = Watch::new(expect);
     let mut piece = vec![0; 4096];
     loop {
-        // A console that breaks has ended.
-        let length = machine.console.read(&mut piece).await.unwrap_or(0);
+        let length = tokio::select! {
+            // A console that breaks has ended.
+            read = machine.console.read(&mut piece) => read.unwrap_or(0),
+            trouble = Machine::trouble(&machine.qmp, &machine.stderr) => return Err(trouble),
+        };
         if length == 0 {
             machine.ended().await?;
             return match until {

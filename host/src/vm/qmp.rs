@@ -6,7 +6,7 @@ use qapi::qmp;
 use std::io;
 use tokio::io::WriteHalf;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::AbortHandle;
 
 pub use qapi::qmp::{RunState, ShutdownCause};
@@ -32,7 +32,8 @@ pub enum Incident {
 /// The connection to the monitor.
 pub struct Qmp {
     service: QapiService<QmpStreamTokio<WriteHalf<UnixStream>>>,
-    incidents: mpsc::UnboundedReceiver<Incident>,
+    // Behind a lock, so that a command can be under way while somebody waits for an incident.
+    incidents: Mutex<mpsc::UnboundedReceiver<Incident>>,
     reader: AbortHandle,
 }
 
@@ -63,12 +64,12 @@ impl Qmp {
                 }
             }
         });
-        Ok(Self { service, incidents, reader: reader.abort_handle() })
+        Ok(Self { service, incidents: Mutex::new(incidents), reader: reader.abort_handle() })
     }
 
     /// The next incident; None when there will be none. Can be dropped and called again without loss.
-    pub async fn incident(&mut self) -> Option<Incident> {
-        self.incidents.recv().await
+    pub async fn incident(&self) -> Option<Incident> {
+        self.incidents.lock().await.recv().await
     }
 
     /// Plug a device of type `driver` into `bus`, under the name `id`.

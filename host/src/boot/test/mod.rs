@@ -11,7 +11,6 @@ use super::watch::{Seen, Watch};
 use super::{BootConfig, BootError};
 use crate::event::{Events, Unit};
 use crate::recipe::Test;
-use crate::vm::console::Tail;
 use crate::vm::qmp::Qmp;
 use shell::{Outcome, Shell};
 use std::fmt;
@@ -89,20 +88,18 @@ pub async fn run_tests(config: &BootConfig, tests: &[Test], events: &Events) -> 
     let mut guest = Guest { word, shell: Shell::new(shell), timeout: config.timeout() };
     let mut failed = Vec::new();
     let step = events.step(format!("boot {}", config.image.display()), None, Unit::Items);
-    let Machine { console, tail, qmp, .. } = &mut machine;
-    let up = beside(console, tail, guest.connect(qmp)).await;
+    let up = beside(&mut machine, async |qmp| guest.connect(qmp).await).await;
     guest.is_up(up, &mut machine).await?;
     step.finish();
     for test in tests {
-        let Machine { console, tail, qmp, .. } = &mut machine;
         if test.reboot {
             let step = events.step(format!("reboot {}", config.image.display()), None, Unit::Items);
-            let up = beside(console, tail, guest.restart(qmp)).await;
+            let up = beside(&mut machine, async |qmp| guest.restart(qmp).await).await;
             guest.is_up(up, &mut machine).await?;
             step.finish();
         }
         let step = events.step(format!("test {}", test.name), None, Unit::Items);
-        match beside(&mut machine.console, &machine.tail, run(&mut guest.shell, test)).await {
+        match beside(&mut machine, async |_| run(&mut guest.shell, test).await).await {
             Beside::Done(Ok(failure)) => {
                 if let Some(failure) = failure {
                     events.warn(format!("test {}: {}", failure.name, failure.reason));
@@ -111,6 +108,7 @@ pub async fn run_tests(config: &BootConfig, tests: &[Test], events: &Events) -> 
                 step.finish();
             }
             Beside::Dead(reason) => return Err(BootError::Dead { reason, console: machine.last_lines() }),
+            Beside::Trouble(error) => return Err(error),
             Beside::Done(Err(_)) | Beside::Ended => {
                 return Err(BootError::Lost { test: test.name.clone(), console: machine.last_lines() });
             }
@@ -165,6 +163,7 @@ impl Guest {
             }
             Beside::Done(Err(error)) => Err(BootError::Channel(error)),
             Beside::Dead(reason) => Err(BootError::Dead { reason, console }),
+            Beside::Trouble(error) => Err(error),
             Beside::Ended => {
                 machine.ended().await?;
                 Err(BootError::PoweredOff { console })
@@ -179,18 +178,23 @@ enum Beside<T> {
     Done(T),
     /// The console says that nothing more will come.
     Dead(&'static str),
+    /// Something befell the machine.
+    Trouble(BootError),
     /// The machine ended first.
     Ended,
 }
 
 /// Do `work`, and meanwhile keep what the console shows.
-async fn beside<T>(console: &mut UnixStream, tail: &Tail, work: impl Future<Output = T>) -> Beside<T> {
+async fn beside<T>(machine: &mut Machine, work: impl AsyncFnOnce(&Qmp) -> T) -> Beside<T> {
+    let Machine { console, tail, qmp, stderr, .. } = machine;
+    let work = work(qmp);
     tokio::pin!(work);
     let mut piece = vec![0; 4096];
     let mut watch = Watch::new(None);
     loop {
         tokio::select! {
             done = &mut work => return Beside::Done(done),
+            trouble = Machine::trouble(qmp, stderr) => return Beside::Trouble(trouble),
             // A console that breaks has ended.
             length = console.read(&mut piece) => match length.unwrap_or(0) {
                 0 => return Beside::Ended,
