@@ -1,6 +1,7 @@
 //! Preparing a tree for running things in it.
 
 use crate::paths;
+use crate::report;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -223,7 +224,7 @@ impl Chroot {
 impl Drop for Chroot {
     fn drop(&mut self) {
         if let Err(error) = self.undo() {
-            eprintln!("particle-vm agent: {error}: {}", error.source);
+            report::complain(&error);
         }
     }
 }

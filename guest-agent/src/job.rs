@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::init::{self, InitError};
 use crate::link::{Input, Link, LinkError};
-use crate::{build, exec, finish, net, power, report};
+use crate::{build, exec, finish, net, power, report, stage};
 use particle_vm_protocol::message::Inside;
 use particle_vm_protocol::{Failure, FailureKind, FromGuest, Job, JobResult};
 use std::sync::Arc;
@@ -25,14 +25,13 @@ enum StartError {
 
 /// Bring the machine up and serve jobs until the host has it powered off.
 pub fn serve() -> ! {
-    if let Err(error) = init::early() {
-        give_up(&error.into(), None);
-    }
+    let early = init::early();
+    // Needs nothing of what can have failed before but the mounts, and the host should hear of that.
     let link = match Link::open() {
         Ok(link) => link,
-        Err(error) => give_up(&error.into(), None),
+        Err(error) => give_up(&early.map_or_else(StartError::Init, |()| error.into()), None),
     };
-    let machine = match init::finish() {
+    let machine = match early.and_then(|()| init::finish()) {
         Ok(machine) => Arc::new(machine),
         Err(error) => give_up(&error.into(), Some(&link)),
     };
@@ -44,11 +43,11 @@ pub fn serve() -> ! {
         if !network && job != Job::Hello {
             network = true;
             if let Err(error) = net::start() {
-                eprintln!("particle-vm agent: {error}");
+                report::complain(&error);
             }
         }
         if let Job::Build(plan) = &job {
-            apt_conf.clone_from(&plan.apt_conf);
+            apt_conf = stage::apt_conf(plan);
         }
         let context = Context::new(Arc::clone(&link.outbox), Arc::clone(&link.cancel), Arc::clone(&machine));
         let message = match run(job, input, &context, &apt_conf) {
@@ -75,9 +74,7 @@ fn run(job: Job, input: Receiver<Input>, context: &Context, apt_conf: &[String])
 /// Say why, where it can be heard, and power off.
 fn give_up(error: &StartError, link: Option<&Link>) -> ! {
     let failure = report::failure(FailureKind::Agent, error);
-    for line in failure.message.lines() {
-        eprintln!("particle-vm agent: {line}");
-    }
+    report::complain(error);
     if let Some(link) = link {
         link.outbox.send(&FromGuest::Failed(failure));
         link.outbox.flush(LAST_WORDS);

@@ -4,6 +4,7 @@ use crate::cancel::Cancel;
 use crate::outbox::Outbox;
 use crate::ports::{self, PortError};
 use crate::power;
+use crate::report;
 use nix::sys::utsname::uname;
 use particle_vm_protocol::frame::{self, FrameError, PREFIX};
 use particle_vm_protocol::message::TerminalSize;
@@ -67,14 +68,14 @@ impl Link {
             Dispatch { outbox: Arc::clone(&outbox), cancel: Arc::clone(&cancel), jobs: job_sender, input: None };
         thread::spawn(move || {
             if let Err(error) = dispatch.serve(reading) {
-                complain(&error);
+                report::complain(&error);
             }
             power::off();
         });
         let writing = Arc::clone(&outbox);
         thread::spawn(move || {
             if let Err(error) = writing.write_to(port) {
-                complain(&error);
+                report::complain(&error);
             }
             power::off();
         });
@@ -92,11 +93,6 @@ impl Link {
     pub fn next_job(&self) -> Option<(Job, Receiver<Input>)> {
         self.jobs.recv().ok()
     }
-}
-
-fn complain(error: &dyn std::error::Error) {
-    let reason = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-    eprintln!("particle-vm agent: {error}{reason}");
 }
 
 /// What the reading thread does with messages. It never waits for anything but the host, so that a ping is always

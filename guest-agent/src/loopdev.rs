@@ -1,5 +1,6 @@
 //! Loop devices: a file or a disk as another disk, with a sector size of its own.
 
+use crate::report;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -172,7 +173,7 @@ impl Drop for LoopDevice {
             return;
         }
         if let Err(error) = self.clear() {
-            eprintln!("particle-vm agent: {error}: {}", error.source);
+            report::complain(&error);
         }
     }
 }

@@ -3,6 +3,7 @@
 mod port;
 
 use crate::ports::{self, PortError};
+use crate::report;
 use futures::future::poll_fn;
 use futures::{AsyncRead, AsyncWrite};
 use particle_vm_protocol::{GUEST_PROXY_ADDRESS, MAX_NETWORK_STREAMS, NETWORK_PORT};
@@ -51,11 +52,9 @@ pub fn start() -> Result<(), NetError> {
     let listener = TcpListener::bind(GUEST_PROXY_ADDRESS).map_err(NetError::Listen)?;
     listener.set_nonblocking(true).map_err(NetError::Listen)?;
     thread::spawn(move || {
-        let ended = serve(listener);
-        if let Err(error) = ended {
+        if let Err(error) = serve(listener) {
             // The clients see that nobody listens any more.
-            let reason = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-            eprintln!("particle-vm agent: {error}{reason}");
+            report::complain(&error);
         }
     });
     Ok(())

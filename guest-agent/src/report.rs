@@ -42,6 +42,11 @@ impl<T, E: Error + 'static> Explain<T> for Result<T, E> {
     }
 }
 
+/// Say on the console what nobody else will hear of.
+pub fn complain(error: &(dyn Error + 'static)) {
+    eprintln!("particle-vm agent: {}", failure(FailureKind::Agent, error).message.replace('\n', ": "));
+}
+
 /// A failure without an error below it.
 pub fn plain(kind: FailureKind, message: impl Into<String>) -> Failure {
     Failure { kind, stage: None, message: message.into(), output: Vec::new() }

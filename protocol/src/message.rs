@@ -1,10 +1,10 @@
 //! The messages of the control channel.
 //!
-//! The guest speaks first: [`FromGuest::Hello`] as soon as the agent runs. The host answers with [`FromHost::Start`] or
-//! closes the channel. From then on the guest sends events until [`FromGuest::Done`] or [`FromGuest::Failed`]; the host
-//! may send [`FromHost::Cancel`] at any time. After the end the agent waits, with everything still mounted, for
-//! [`FromHost::PowerOff`] or for one more [`FromHost::Start`] (a shell in the stage that failed). When the channel closes,
-//! it powers the machine off.
+//! The guest speaks first: [`FromGuest::Hello`] as soon as the machine is ready, or [`FromGuest::Failed`] when it cannot be
+//! brought up. The host answers a hello with [`FromHost::Start`] or closes the channel. From then on the guest sends
+//! events until [`FromGuest::Done`] or [`FromGuest::Failed`]; the host may send [`FromHost::Cancel`] at any time. After
+//! the end the agent waits, with everything still mounted, for [`FromHost::PowerOff`] or for one more
+//! [`FromHost::Start`] (a shell in the stage that failed). When the channel closes, it powers the machine off.
 
 use crate::plan::Plan;
 use serde::{Deserialize, Serialize};

@@ -10,7 +10,6 @@ pub use modules::ModuleError;
 pub use mounts::MountError;
 pub use root::RootError;
 
-use crate::paths;
 use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
@@ -119,9 +118,4 @@ fn loopback_up() -> io::Result<()> {
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: `request` is what SIOCSIFFLAGS reads, and outlives the call.
     unsafe { ioctl::set_interface_flags(socket.as_raw_fd(), &raw const request) }.map(drop).map_err(Errno::into)
-}
-
-/// Whether the work share is there.
-pub fn has_work_share() -> bool {
-    mounts::is_mounted(paths::WORK)
 }

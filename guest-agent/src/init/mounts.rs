@@ -89,9 +89,3 @@ pub(super) fn mount_shares() -> Result<(), MountError> {
     }
     Ok(())
 }
-
-/// Whether something is mounted at `point`.
-pub(super) fn is_mounted(point: &str) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    mounts.lines().any(|line| line.split(' ').nth(4) == Some(point))
-}

@@ -5,7 +5,7 @@ use particle_vm_protocol::GUEST_PROXY_ADDRESS;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Longest command line in a message, in characters. Some have hundreds of packages.
 const SHOWN: usize = 400;
@@ -93,11 +93,6 @@ impl Command {
             .environment()
             .into_iter()
             .fold(self.root(chroot.root()), |command, (name, value)| command.env(name, value))
-    }
-
-    /// Its root folder, when that is not the appliance's.
-    pub fn root_folder(&self) -> Option<&Path> {
-        self.root.as_deref()
     }
 
     pub(super) fn program(&self) -> &OsStr {

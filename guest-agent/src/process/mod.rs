@@ -11,7 +11,6 @@ mod reaper;
 mod run;
 mod spawn;
 
-pub use cgroup::Cgroup;
 pub use command::Command;
 pub use run::{Limits, run};
 pub use spawn::{Spawned, Stdio, spawn};
