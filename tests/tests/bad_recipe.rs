@@ -89,7 +89,7 @@ fn a_disk_of_an_exbibyte() {
 
 #[test]
 fn a_disk_smaller_than_its_content() {
-    refused(&format!("{HEAD}disk: {{ size: 16MiB }}\n"), "5:15", &["too small"]);
+    refused(&format!("{HEAD}disk: {{ size: 16MiB }}\n"), "5:15", &["too little"]);
 }
 
 #[test]
