@@ -82,7 +82,7 @@ fn kvm(device: &Path, texts: &[&str]) {
 
 #[test]
 fn kvm_is_missing() {
-    kvm(Path::new("/dev/no-such-kvm"), &["/dev/no-such-kvm", "does not exist"]);
+    kvm(Path::new("/dev/no-such-kvm"), &["there is no /dev/no-such-kvm"]);
 }
 
 #[test]
@@ -91,13 +91,42 @@ fn kvm_is_not_readable() {
     let device = dir.path().join("kvm");
     std::fs::write(&device, "").unwrap();
     std::fs::set_permissions(&device, PermissionsExt::from_mode(0o000)).unwrap();
-    kvm(&device, &["kvm", "ermission"]);
+    kvm(&device, &["kvm", "may not open"]);
+}
+
+/// The device that this machine has, which may or may not run a guest; `PARTICLE_VM_TEST_KVM` names one that this user
+/// may open. What `--accel kvm` says and what `auto` does have to agree, and a second use has to know it at once.
+#[test]
+fn kvm_is_present() {
+    let place = Place::new();
+    let device = std::env::var_os("PARTICLE_VM_TEST_KVM").unwrap_or_else(|| "/dev/kvm".into());
+    let shell = |accel: &str| {
+        let mut command = place.command(&["shell", "--accel", accel, "--", "true"]);
+        command.env("PARTICLE_VM_KVM", &device);
+        particle_vm_tests::Running::start(command).finish(DEADLINE)
+    };
+    let asked = shell("kvm");
+    measured("kvm_is_present", "seconds until it is known", asked.took.as_secs_f64());
+    let auto = shell("auto").exits(0);
+    match asked.code {
+        0 => assert!(!auto.stderr.contains("no KVM"), "{auto:#?}"),
+        3 => {
+            let auto = auto.says(&["no KVM", "no security boundary"]);
+            if asked.stderr.contains("no guest runs with it") {
+                assert!(auto.stderr.contains("no guest runs with it"), "{auto:#?}");
+            }
+        }
+        _ => panic!("{asked:#?}"),
+    }
+    let again = shell("kvm");
+    assert_eq!(again.code, asked.code);
+    assert!(again.took < Duration::from_secs(15), "it was tried again: {again:#?}");
 }
 
 #[test]
 fn not_enough_disk() {
     let place = Place::new();
-    let outcome = build(&place, &["--scratch-size", "900TiB"], &[]);
+    let outcome = build(&place, &["--scratch-size", "15TiB"], &[]);
     let _ = outcome.exits(3).says(&["TiB", "free", "--work-dir"]);
     is_clean(&place);
 }

@@ -6,7 +6,7 @@ use crate::vm::channel;
 use crate::vm::confine::confine;
 use crate::vm::console::Tail;
 use crate::vm::qmp::{Incident, Qmp, RunState};
-use crate::vm::{Accelerator, KVM_DEVICE};
+use crate::vm::{Accelerator, kvm_device};
 use crate::workspace::Workspace;
 use particle_vm_protocol::stage::Firmware;
 use serde_json::{Value, json};
@@ -89,7 +89,7 @@ impl Machine {
         // The image and the firmware to read, what is thrown away afterwards to write, and nothing else.
         let mut readable = vec![image.path()];
         readable.extend(config.uefi.as_ref().map(|files| files.code.as_path()));
-        confine(&mut command, &config.qemu, &readable, &[&overlay, &variables, Path::new(KVM_DEVICE)])
+        confine(&mut command, &config.qemu, &readable, &[&overlay, &variables, &kvm_device()])
             .map_err(|source| BootError::Confine { path: config.image.clone(), source })?;
         channel::inherit(&mut command, &inherited.iter().collect::<Vec<_>>());
         let mut child = spawn(command)?;
@@ -181,10 +181,10 @@ fn arguments(
     variables: &Path,
     descriptors: &Descriptors,
 ) -> Vec<String> {
-    let (accel, cpu) = match config.accelerator {
-        Accelerator::Kvm => ("kvm", "host"),
+    let cpu = match config.accelerator {
+        Accelerator::Kvm => "host",
         // Five-level page tables only cost time under emulation.
-        Accelerator::Tcg => ("tcg,thread=multi", "max,la57=off"),
+        Accelerator::Tcg => "max,la57=off",
     };
     // Without graphics SeaBIOS writes to the serial port too.
     let mut machine = "q35,graphics=off,vmport=off".to_owned();
@@ -209,7 +209,7 @@ fn arguments(
     let cpus = config.cpus.to_string();
     let mut arguments: Vec<String> = [
         &["-name", "particle-vm-boot", "-nodefaults", "-no-user-config", "-display", "none"][..],
-        &["-machine", &machine, "-accel", accel, "-cpu", cpu, "-smp", &cpus, "-m", &memory],
+        &["-machine", &machine, "-accel", &config.accelerator.option(), "-cpu", cpu, "-smp", &cpus, "-m", &memory],
         &["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
         &["-boot", "strict=on"],
         // A network card as any machine has one, with DHCP, and nothing behind it.

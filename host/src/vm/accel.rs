@@ -35,6 +35,19 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
+    /// The value of QEMU's option `-accel`.
+    pub(crate) fn option(self) -> String {
+        let device = device();
+        match self {
+            // Only newer versions of QEMU know the property.
+            Self::Kvm if device != Path::new("/dev/kvm") => {
+                format!("kvm,device={}", device.display().to_string().replace(',', ",,"))
+            }
+            Self::Kvm => "kvm".into(),
+            Self::Tcg => "tcg,thread=multi".into(),
+        }
+    }
+
     /// The name in manifests and reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -48,13 +61,13 @@ impl Accelerator {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NoKvm {
     /// The device does not exist.
-    #[error("there is no {DEVICE}")]
+    #[error("there is no {}", device().display())]
     Missing,
     /// This user may not open it.
-    #[error("this user may not open {DEVICE}")]
+    #[error("this user may not open {}", device().display())]
     Forbidden,
     /// It exists, but no guest runs with it.
-    #[error("{DEVICE} is there, but no guest runs with it: {0}")]
+    #[error("{device} is there, but no guest runs with it: {0}", device = device().display())]
     Unusable(String),
 }
 
@@ -84,7 +97,7 @@ impl Classify for NoKvm {
 /// # Errors
 /// Why it cannot.
 pub fn open_kvm() -> Result<(), NoKvm> {
-    match OpenOptions::new().read(true).write(true).open(DEVICE) {
+    match OpenOptions::new().read(true).write(true).open(device()) {
         Ok(_) => Ok(()),
         Err(error) => Err(match error.kind() {
             io::ErrorKind::NotFound => NoKvm::Missing,

@@ -46,10 +46,11 @@ pub fn arguments(config: &VmConfig, accelerator: Accelerator, channels: &Channel
     line.pair("-display", "none").pair("-sandbox", SANDBOX);
     let shared = !channels.shares.is_empty();
     line.pair("-machine", format!("{MACHINE}{}", if shared { ",memory-backend=memory" } else { "" }));
-    match accelerator {
-        Accelerator::Kvm => line.pair("-accel", "kvm").pair("-cpu", "host"),
-        Accelerator::Tcg => line.pair("-accel", "tcg,thread=multi").pair("-cpu", "max"),
+    let cpu = match accelerator {
+        Accelerator::Kvm => "host",
+        Accelerator::Tcg => "max",
     };
+    line.pair("-accel", accelerator.option()).pair("-cpu", cpu);
     line.pair("-smp", config.cpus.to_string()).pair("-m", format!("{}M", config.memory_mib));
     if shared {
         // The file servers map the guest's memory.

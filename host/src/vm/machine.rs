@@ -1,6 +1,6 @@
 //! The processes of a VM, and what is to be said when one of them ends.
 
-use super::accel::{Accelerator, DEVICE};
+use super::accel::{self, Accelerator};
 use super::arguments::{Channels, arguments};
 use super::channel;
 use super::config::VmConfig;
@@ -128,7 +128,7 @@ impl Machine {
         let mut qemu = command.spawn().map_err(VmError::Spawn)?;
         // Only QEMU holds its ends now, so that they close with it.
         drop(ends.theirs);
-        let mut stderr =
+        let stderr =
             Followed::new(qemu.stderr.take().ok_or_else(|| VmError::Spawn(io::ErrorKind::BrokenPipe.into()))?);
         let Ok(qmp) = Qmp::connect(ends.monitor).await else {
             return Err(refused(qemu, stderr, servers).await);
@@ -251,7 +251,8 @@ fn confine_qemu(command: &mut Command, config: &VmConfig) -> io::Result<()> {
     let layers = config.root_layers.iter().map(PathBuf::as_path);
     let readable: Vec<&Path> = layers.chain([config.kernel.as_path(), &initramfs]).collect();
     let disks = config.disks().map(|disk| disk.path.as_path());
-    let writable: Vec<&Path> = disks.chain([Path::new(DEVICE)]).collect();
+    let kvm = accel::device();
+    let writable: Vec<&Path> = disks.chain([kvm.as_path()]).collect();
     confine::confine(command, config.hypervisor.program(), &readable, &writable)
 }
 

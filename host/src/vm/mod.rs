@@ -24,7 +24,7 @@ mod session;
 mod terminal;
 pub mod virtiofs;
 
-pub(crate) use accel::DEVICE as KVM_DEVICE;
+pub(crate) use accel::device as kvm_device;
 pub use accel::{Accel, Accelerator, NoKvm, open_kvm};
 pub use config::{ConfigError, Disk, VmConfig};
 pub use error::VmError;
