@@ -9,8 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// The device of KVM.
-pub(crate) const DEVICE: &str = "/dev/kvm";
+/// The device of KVM: what `PARTICLE_VM_KVM` names, for containers that have it elsewhere, or `/dev/kvm`.
+pub(crate) fn device() -> PathBuf {
+    std::env::var_os("PARTICLE_VM_KVM").map_or_else(|| PathBuf::from("/dev/kvm"), PathBuf::from)
+}
 
 /// What the user asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

@@ -128,8 +128,7 @@ impl Machine {
         let mut qemu = command.spawn().map_err(VmError::Spawn)?;
         // Only QEMU holds its ends now, so that they close with it.
         drop(ends.theirs);
-        let stderr =
-            Followed::new(qemu.stderr.take().ok_or_else(|| VmError::Spawn(io::ErrorKind::BrokenPipe.into()))?);
+        let stderr = Followed::new(qemu.stderr.take().ok_or_else(|| VmError::Spawn(io::ErrorKind::BrokenPipe.into()))?);
         let Ok(qmp) = Qmp::connect(ends.monitor).await else {
             return Err(refused(qemu, stderr, servers).await);
         };
