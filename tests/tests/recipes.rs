@@ -26,6 +26,21 @@ const FETCH_KERNEL: &str = r#"
         rm -rf /var/lib/apt/lists/*
 disk:"#;
 
+/// What the booted image does then.
+const KERNEL_UPDATE: &str = r#"
+  - name: the kernel's package is installed again
+    timeout: 20min
+    run: dpkg --install /var/lib/kernel-package/*.deb && echo installed again
+    expect: installed again
+    diag: df -h; ls -lR /boot
+  - name: the machine comes up with it
+    reboot: true
+    timeout: 10min
+    run: systemctl is-system-running --wait
+    expect: running
+    diag: systemctl --failed --no-pager
+"#;
+
 /// Build `recipes/NAME.yml` and run its tests.
 fn build(place: &Place, name: &str, arguments: &[&str]) -> serde_json::Value {
     let recipe = place::root().join("recipes").join(format!("{name}.yml"));
@@ -50,41 +65,24 @@ fn build_file(place: &Place, name: &str, recipe: &Path, arguments: &[&str]) -> s
 /// Boot an output and wait for its login prompt.
 fn boots(place: &Place, file: &str, firmware: &str) {
     let image = place.out().join(file);
-    let before = std::fs::read(&image).map(|bytes| bytes.len()).unwrap();
+    let before = std::fs::metadata(&image).and_then(|data| data.modified()).unwrap();
     let timeout = format!("{}s", BOOT.as_secs());
     let arguments =
         ["boot", image.to_str().unwrap(), "--firmware", firmware, "--expect", "login:", "--timeout", &timeout];
     let outcome = place.start(&arguments).finish(BOOT + Duration::from_secs(30)).exits(0);
     measured(file, &format!("seconds to the login prompt, {firmware}"), outcome.took.as_secs_f64());
-    assert_eq!(std::fs::read(&image).unwrap().len(), before);
+    let after = std::fs::metadata(&image).and_then(|data| data.modified()).unwrap();
+    assert_eq!(after, before, "the image was written to");
     leftovers::no_processes(place);
 }
 
-/// Install the running kernel's package again in a copy of `file`; the copy still boots.
-fn survives_a_kernel_update(place: &Place, file: &str, firmwares: &[&str]) {
-    let copy = place.out().join("updated.qcow2");
-    let image = place.out().join(file);
-    let made = Command::new("qemu-img").args(["convert", "-O", "qcow2"]).arg(&image).arg(&copy).status().unwrap();
-    assert!(made.success());
-    let tests = "tests:\n  - name: the kernel's package is installed again\n    timeout: 20m\n    \
-                 run: dpkg --install /var/lib/kernel-package/*.deb && sync && echo installed again\n    \
-                 expect: installed again\n    diag: df -h; ls -lR /boot\n";
-    let tests = place.write("update.yml", format!("name: updated\n{tests}"));
-    let arguments =
-        ["test".as_ref(), tests.as_os_str(), "--image".as_ref(), copy.as_os_str(), "--keep-changes".as_ref()];
-    let outcome = place.start(&arguments).finish(BUILD).exits(0);
-    measured(file, "seconds to boot and install the kernel again", outcome.took.as_secs_f64());
-    for firmware in firmwares {
-        boots(place, "updated.qcow2", firmware);
-    }
-}
-
-/// A recipe that ships, with a stage that fetches the kernel's package.
-fn with_kernel_package(place: &Place, name: &str) -> PathBuf {
+/// A recipe that ships, with a stage that fetches the kernel's package, and tests that install it again and restart.
+fn with_kernel_update(place: &Place, name: &str) -> PathBuf {
     let recipe = std::fs::read_to_string(place::root().join("recipes").join(format!("{name}.yml"))).unwrap();
     let changed = recipe.replacen("\ndisk:", FETCH_KERNEL, 1);
     assert_ne!(recipe, changed);
-    place.write(&format!("{name}.yml"), changed)
+    assert!(changed.contains("\ntests:"));
+    place.write(&format!("{name}.yml"), changed.trim_end().to_owned() + KERNEL_UPDATE)
 }
 
 #[test]
@@ -101,11 +99,23 @@ fn minimal_debug_locale() {
 #[test]
 fn simple_cli_bootable() {
     let place = Place::new();
-    let recipe = with_kernel_package(&place, "simple-cli-bootable");
+    let recipe = with_kernel_update(&place, "simple-cli-bootable");
     build_file(&place, "simple-cli-bootable", &recipe, &["--format", "raw"]);
+    let (out, work) = (place.out(), place.work());
+    let arguments: [&std::ffi::OsStr; 8] = [
+        "test".as_ref(),
+        recipe.as_os_str(),
+        "--firmware".as_ref(),
+        "bios".as_ref(),
+        "--output".as_ref(),
+        out.as_os_str(),
+        "--work-dir".as_ref(),
+        work.as_os_str(),
+    ];
+    let outcome = place.start(&arguments).finish(BUILD).exits(0);
+    measured("simple-cli-bootable", "seconds to test with BIOS", outcome.took.as_secs_f64());
+    leftovers::no_processes(&place);
     boots(&place, "simple-cli-bootable.raw", "bios");
-    boots(&place, "simple-cli-bootable.raw", "uefi");
-    survives_a_kernel_update(&place, "simple-cli-bootable.raw", &["bios", "uefi"]);
 }
 
 #[test]
@@ -120,7 +130,6 @@ fn qemu_formats() {
 #[test]
 fn systemd_boot() {
     let place = Place::new();
-    let recipe = with_kernel_package(&place, "systemd-boot");
+    let recipe = with_kernel_update(&place, "systemd-boot");
     build_file(&place, "systemd-boot", &recipe, &["--format", "raw"]);
-    survives_a_kernel_update(&place, "systemd-boot.raw", &["uefi"]);
 }
