@@ -26,7 +26,7 @@ const HOSTNAME: &str = "particle-vm";
 /// What this machine has.
 #[derive(Debug, Default)]
 pub struct Machine {
-    /// The disk that is mounted at [`paths::SCRATCH`].
+    /// The disk that is mounted at [`crate::paths::SCRATCH`].
     pub scratch: Option<PathBuf>,
     /// The disk that becomes the image.
     pub target: Option<PathBuf>,
