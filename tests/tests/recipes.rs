@@ -21,7 +21,9 @@ const FETCH_KERNEL: &str = r#"
         apt-get update
         mkdir /var/lib/kernel-package
         cd /var/lib/kernel-package
-        apt-get download $(dpkg-query --show --showformat '${Package}\n' 'linux-image-[0-9]*')
+        # The package manager also knows names that are not installed.
+        packages=$(dpkg-query --show --showformat '${db:Status-Abbrev} ${Package}\n' 'linux-image-[0-9]*')
+        apt-get download $(echo "$packages" | sed -n 's/^ii *//p')
         apt-get clean
         rm -rf /var/lib/apt/lists/*
 disk:"#;
