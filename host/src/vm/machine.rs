@@ -29,6 +29,9 @@ const AFTERMATH: Duration = Duration::from_millis(500);
 /// How long QEMU may take to end after the guest has gone.
 const ENDING: Duration = Duration::from_secs(5);
 
+/// How long QEMU may take to end after it has hung up on a file server.
+const HUNG_UP: Duration = Duration::from_secs(30);
+
 /// What the kernel writes before the reason of a panic.
 const PANIC: &str = "Kernel panic - not syncing: ";
 
@@ -228,8 +231,10 @@ impl Machine {
     }
 
     async fn server_ended(&mut self, server: usize, status: io::Result<ExitStatus>) -> VmError {
-        // When QEMU ends, so do its servers: then that is what happened.
-        if let Ok(Ok(status)) = timeout(AFTERMATH, self.qemu.wait()).await {
+        // When QEMU ends, so do its servers: then that is what happened. A server ends well only when QEMU has hung up,
+        // and on a busy machine the rest of QEMU's end takes its time.
+        let hung_up = status.as_ref().is_ok_and(ExitStatus::success);
+        if let Ok(Ok(status)) = timeout(if hung_up { HUNG_UP } else { AFTERMATH }, self.qemu.wait()).await {
             return self.post_mortem(status).await;
         }
         share_ended(self.servers.swap_remove(server), status)
