@@ -103,14 +103,14 @@ fn simple_cli_bootable() {
     let place = Place::new();
     let recipe = with_kernel_update(&place, "simple-cli-bootable");
     build_file(&place, "simple-cli-bootable", &recipe, &["--format", "raw"]);
-    let (out, work) = (place.out(), place.work());
+    let (image, work) = (place.out().join("simple-cli-bootable.raw"), place.work());
     let arguments: [&std::ffi::OsStr; 8] = [
         "test".as_ref(),
         recipe.as_os_str(),
         "--firmware".as_ref(),
         "bios".as_ref(),
-        "--output".as_ref(),
-        out.as_os_str(),
+        "--image".as_ref(),
+        image.as_os_str(),
         "--work-dir".as_ref(),
         work.as_os_str(),
     ];
