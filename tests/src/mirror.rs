@@ -136,7 +136,11 @@ fn make_package(dir: &Path) {
     std::fs::write(tree.join("DEBIAN/control"), control).unwrap();
     std::fs::create_dir_all(dir.join("pool")).unwrap();
     let deb = dir.join("pool/tiny_1.0_amd64.deb");
-    run(Command::new("dpkg-deb").args(["--root-owner-group", "-z1", "--build"]).arg(&tree).arg(deb));
+    let mut command = Command::new("dpkg-deb");
+    // Every test program makes a package of its own, and all have to be one and the same: a program may get the port
+    // that another one had before, and the store of downloads knows a package by its URL.
+    command.env("SOURCE_DATE_EPOCH", "1");
+    run(command.args(["--root-owner-group", "-z1", "--build"]).arg(&tree).arg(deb));
 }
 
 fn make_indexes(dir: &Path) {
@@ -239,5 +243,23 @@ fn answer(writer: &mut impl Write, path: &str, fault: Fault) -> bool {
             false
         }
         _ => writer.write_all(&body).is_ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_that_is_made_later_is_the_same() {
+        let make = || {
+            let dir = tempfile::tempdir().unwrap();
+            make_package(dir.path());
+            std::fs::read(dir.path().join("pool/tiny_1.0_amd64.deb")).unwrap()
+        };
+        let first = make();
+        // Archives tell seconds.
+        std::thread::sleep(Duration::from_millis(1100));
+        assert!(first == make(), "two packages differ");
     }
 }
