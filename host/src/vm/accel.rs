@@ -14,6 +14,9 @@ pub(crate) fn device() -> PathBuf {
     std::env::var_os("PARTICLE_VM_KVM").map_or_else(|| PathBuf::from("/dev/kvm"), PathBuf::from)
 }
 
+/// Seconds for which an uncertain verdict holds.
+const DOUBT: i64 = 3600;
+
 /// What the user asks for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Accel {
@@ -115,6 +118,8 @@ pub(super) struct Verdict {
     kernel: String,
     qemu: String,
     boot: String,
+    /// Unix time until which it holds, if that is not the next boot.
+    until: Option<i64>,
     /// Why no guest runs with KVM; None when one did.
     pub unusable: Option<String>,
 }
@@ -124,22 +129,28 @@ impl Verdict {
     pub fn load(facts: &Path, kernel: &Path, qemu: &str) -> Option<Self> {
         let verdict: Self = serde_json::from_slice(&fs::read(file(facts)).ok()?).ok()?;
         let same = verdict.kernel == identity(kernel)? && verdict.qemu == qemu && verdict.boot == boot_id()?;
-        same.then_some(verdict)
+        let holds = verdict.until.is_none_or(|until| now() < until);
+        (same && holds).then_some(verdict)
     }
 
-    /// Keep what was found out.
+    /// Keep what was found out, for good or, when it is not `certain`, for an hour.
     ///
     /// # Errors
     /// When `facts` cannot be written to.
-    pub fn store(facts: &Path, kernel: &Path, qemu: &str, unusable: Option<String>) -> io::Result<()> {
+    pub fn store(facts: &Path, kernel: &Path, qemu: &str, unusable: Option<String>, certain: bool) -> io::Result<()> {
         let (Some(kernel), Some(boot)) = (identity(kernel), boot_id()) else { return Ok(()) };
-        let verdict = Self { kernel, qemu: qemu.into(), boot, unusable };
+        let until = (!certain).then(|| now() + DOUBT);
+        let verdict = Self { kernel, qemu: qemu.into(), boot, until, unusable };
         fs::create_dir_all(facts)?;
         let mut new = tempfile::NamedTempFile::new_in(facts)?;
         new.write_all(&serde_json::to_vec(&verdict)?)?;
         new.persist(file(facts))?;
         Ok(())
     }
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
 }
 
 fn file(facts: &Path) -> PathBuf {
@@ -170,12 +181,24 @@ mod tests {
         fs::write(&kernel, "a kernel").unwrap();
         fs::write(&other, "another kernel").unwrap();
         assert!(Verdict::load(dir.path(), &kernel, "10.0.2").is_none());
-        Verdict::store(dir.path(), &kernel, "10.0.2", Some("emulation failure".into())).unwrap();
+        Verdict::store(dir.path(), &kernel, "10.0.2", Some("emulation failure".into()), true).unwrap();
         let verdict = Verdict::load(dir.path(), &kernel, "10.0.2").unwrap();
         assert_eq!(verdict.unusable.as_deref(), Some("emulation failure"));
         assert!(Verdict::load(dir.path(), &kernel, "10.0.3").is_none());
         assert!(Verdict::load(dir.path(), &other, "10.0.2").is_none());
         fs::write(&kernel, "a kernel that was updated").unwrap();
+        assert!(Verdict::load(dir.path(), &kernel, "10.0.2").is_none());
+    }
+
+    #[test]
+    fn an_uncertain_verdict_does_not_hold_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = dir.path().join("vmlinux");
+        fs::write(&kernel, "a kernel").unwrap();
+        Verdict::store(dir.path(), &kernel, "10.0.2", Some("too slow".into()), false).unwrap();
+        let mut verdict = Verdict::load(dir.path(), &kernel, "10.0.2").unwrap();
+        verdict.until = Some(now() - 1);
+        fs::write(file(dir.path()), serde_json::to_vec(&verdict).unwrap()).unwrap();
         assert!(Verdict::load(dir.path(), &kernel, "10.0.2").is_none());
     }
 

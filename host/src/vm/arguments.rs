@@ -143,3 +143,63 @@ impl Line {
         self.pair("-device", format!("virtio-blk-pci,drive={name},serial={name},werror=stop,rerror=stop"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::tests::config;
+    use super::*;
+
+    fn line(config: &VmConfig, shares: Vec<RawFd>) -> Vec<String> {
+        let channels = Channels { monitor: 10, console: 11, control: 12, network: None, shares };
+        let line = arguments(config, Accelerator::Tcg, &channels);
+        line.into_iter().map(|argument| argument.into_string().unwrap()).collect()
+    }
+
+    /// The values of all options of that name.
+    fn values<'a>(line: &'a [String], name: &str) -> Vec<&'a str> {
+        line.windows(2).filter(|pair| pair[0] == name).map(|pair| pair[1].as_str()).collect()
+    }
+
+    #[test]
+    fn there_is_no_network_card_and_nothing_that_was_not_asked_for() {
+        let line = line(&config(), Vec::new());
+        assert!(line.iter().any(|argument| argument == "-nodefaults"));
+        assert!(line.iter().any(|argument| argument == "-no-user-config"));
+        assert!(!line.iter().any(|argument| argument.contains("-net") || argument.contains("-nic")));
+        assert_eq!(values(&line, "-sandbox"), [SANDBOX]);
+        let devices = values(&line, "-device");
+        let kinds: Vec<_> = devices.iter().filter_map(|device| device.split(',').next()).collect();
+        assert_eq!(
+            kinds,
+            ["virtio-blk-pci", "virtio-blk-pci", "virtio-blk-pci", "virtio-serial-pci", "virtserialport"]
+        );
+    }
+
+    #[test]
+    fn a_comma_in_a_path_ends_nothing() {
+        let line = line(&config(), Vec::new());
+        let disks: Vec<serde_json::Value> =
+            values(&line, "-blockdev").iter().map(|value| serde_json::from_str(value).unwrap()).collect();
+        assert_eq!(disks[2]["file"]["filename"], "/work/a,b/scratch.img");
+        assert_eq!((&disks[0]["read-only"], &disks[2]["cache"]["no-flush"]), (&true.into(), &true.into()));
+    }
+
+    #[test]
+    fn a_share_has_its_channel_and_memory_that_its_server_can_map() {
+        let mut config = config();
+        assert!(values(&line(&config, Vec::new()), "-object").is_empty());
+        config.staging_share = Some("/staging".into());
+        let line = line(&config, vec![17]);
+        assert!(values(&line, "-chardev").contains(&"socket,id=staging,fd=17"));
+        assert!(values(&line, "-machine")[0].ends_with(",memory-backend=memory"));
+        assert_eq!(values(&line, "-object"), ["memory-backend-memfd,id=memory,size=1024M,share=on"]);
+    }
+
+    #[test]
+    fn a_network_port_is_there_only_with_a_network() {
+        let with = Channels { monitor: 10, console: 11, control: 12, network: Some(13), shares: Vec::new() };
+        let line = arguments(&config(), Accelerator::Kvm, &with);
+        assert!(line.iter().any(|argument| argument == "virtserialport,chardev=network,name=org.particle-vm.network"));
+        assert!(line.iter().any(|argument| argument == "kvm"));
+    }
+}

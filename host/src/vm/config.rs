@@ -142,3 +142,52 @@ impl VmConfig {
         work.into_iter().chain(staging)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn config() -> VmConfig {
+        VmConfig {
+            hypervisor: Hypervisor::imagined(),
+            kernel: "/cache/vmlinux".into(),
+            modules_cpio: "/cache/modules.cpio".into(),
+            root_layers: vec!["/cache/root0.squashfs".into(), "/cache/root1.squashfs".into()],
+            memory_mib: 1024,
+            cpus: 2,
+            scratch: Some(Disk { path: "/work/a,b/scratch.img".into(), bytes: 1 << 30 }),
+            target: None,
+            work_share: None,
+            staging_share: None,
+            network: None,
+            workspace: "/work".into(),
+        }
+    }
+
+    #[test]
+    fn what_can_be_a_vm_is_valid() {
+        assert_eq!(config().validate(), Ok(()));
+    }
+
+    #[test]
+    fn what_cannot_be_a_vm_is_refused() {
+        let refused = |change: fn(&mut VmConfig)| {
+            let mut config = config();
+            change(&mut config);
+            config.validate().unwrap_err()
+        };
+        assert_eq!(refused(|config| config.memory_mib = 64), ConfigError::Memory(64));
+        assert_eq!(refused(|config| config.cpus = 0), ConfigError::Cpus(0));
+        assert_eq!(refused(|config| config.cpus = 65), ConfigError::Cpus(65));
+        assert_eq!(refused(|config| config.root_layers = vec!["/x".into(); 9]), ConfigError::Layers(9));
+        for bytes in [0, 4095] {
+            let path = PathBuf::from("/work/target.img");
+            let mut config = config();
+            config.target = Some(Disk { path: path.clone(), bytes });
+            assert_eq!(config.validate(), Err(ConfigError::DiskSize { path, bytes }));
+        }
+        use std::os::unix::ffi::OsStrExt;
+        let error = refused(|config| config.kernel = std::ffi::OsStr::from_bytes(b"/\xff").into());
+        assert!(matches!(error, ConfigError::Path(_)), "{error}");
+    }
+}

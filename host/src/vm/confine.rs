@@ -56,10 +56,13 @@ pub fn confine(command: &mut Command, program: &Path, readable: &[&Path], writab
     let read = AccessFs::from_read(VERSION);
     let write: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
     let real = program.canonicalize()?;
-    let home = real.parent().unwrap_or(&real);
+    let own = real.parent().unwrap_or(&real);
+    let prefix = own.parent().unwrap_or(own);
+    let installed = ["lib", "lib64", "libexec", "share/qemu"].map(|folder| prefix.join(folder));
     let rules = nothing()
         .and_then(|rules| rules.add_rules(path_beneath_rules(SYSTEM, read)))
-        .and_then(|rules| rules.add_rules(path_beneath_rules([home], read)))
+        .and_then(|rules| rules.add_rules(path_beneath_rules([own], read)))
+        .and_then(|rules| rules.add_rules(path_beneath_rules(installed, read)))
         .and_then(|rules| rules.add_rules(path_beneath_rules(readable, read)))
         .and_then(|rules| rules.add_rules(path_beneath_rules(DEVICES, write)))
         .and_then(|rules| rules.add_rules(path_beneath_rules(writable, write)))

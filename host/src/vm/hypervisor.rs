@@ -247,12 +247,17 @@ impl Hypervisor {
 
     /// A guest with `kernel` ran with KVM.
     pub(super) fn proved(&self, kernel: &Path) {
-        self.remember(kernel, None);
+        self.remember(kernel, None, true);
     }
 
-    /// No guest with `kernel` runs with KVM; says what to take instead.
-    pub(super) fn disproved(&self, kernel: &Path, reason: String) -> Result<Accelerator, HypervisorError> {
-        self.remember(kernel, Some(reason.clone()));
+    /// No guest with `kernel` runs with KVM, which is `certain` or what it looks like; says what to take instead.
+    pub(super) fn disproved(
+        &self,
+        kernel: &Path,
+        reason: String,
+        certain: bool,
+    ) -> Result<Accelerator, HypervisorError> {
+        self.remember(kernel, Some(reason.clone()), certain);
         self.without_kvm(reason)
     }
 
@@ -277,8 +282,8 @@ impl Hypervisor {
         }
     }
 
-    fn remember(&self, kernel: &Path, unusable: Option<String>) {
-        if let Err(error) = Verdict::store(&self.0.facts, kernel, &self.version().to_string(), unusable) {
+    fn remember(&self, kernel: &Path, unusable: Option<String>, certain: bool) {
+        if let Err(error) = Verdict::store(&self.0.facts, kernel, &self.version().to_string(), unusable, certain) {
             self.0.events.detail(format!("cannot remember what was found out about KVM: {error}"));
         }
     }
@@ -297,6 +302,16 @@ async fn ask_version(program: &Path) -> Result<Version, HypervisorError> {
     let text = String::from_utf8_lossy(&output);
     let line = text.lines().next().unwrap_or_default();
     Version::parse(line).ok_or_else(|| HypervisorError::StrangeVersion(line.chars().take(200).collect()))
+}
+
+#[cfg(test)]
+impl Hypervisor {
+    /// A hypervisor that is not there, for tests of what is done with one.
+    pub(super) fn imagined() -> Self {
+        let version = Version { major: 10, minor: 0, micro: 0 };
+        let (program, facts) = (PathBuf::from(PROGRAM), PathBuf::new());
+        Self(Arc::new(Inner { program, version, wish: Wish::Tcg, facts, events: Events::none(), warned: false.into() }))
+    }
 }
 
 #[cfg(test)]
@@ -351,7 +366,7 @@ mod tests {
         std::fs::write(&kernel, "").unwrap();
         let auto = hypervisor(version(10, 0, 2), Wish::Kvm { required: false }, dir.path());
         assert_eq!(auto.choose(&kernel).unwrap(), Choice::Prove);
-        assert_eq!(auto.disproved(&kernel, "emulation failure".into()).unwrap(), Accelerator::Tcg);
+        assert_eq!(auto.disproved(&kernel, "emulation failure".into(), true).unwrap(), Accelerator::Tcg);
         assert_eq!(auto.choose(&kernel).unwrap(), Choice::Settled(Accelerator::Tcg));
         let required = hypervisor(version(10, 0, 2), Wish::Kvm { required: true }, dir.path());
         assert!(matches!(required.choose(&kernel).unwrap_err(), HypervisorError::NoKvm(NoKvm::Unusable(_))));
@@ -364,7 +379,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let kernel = dir.path().join("vmlinux");
         let old = hypervisor(version(7, 2, 0), Wish::Kvm { required: false }, dir.path());
-        let error = old.disproved(&kernel, "emulation failure".into()).unwrap_err();
+        let error = old.disproved(&kernel, "emulation failure".into(), true).unwrap_err();
         assert!(error.advice().is_some_and(|advice| advice.contains("bookworm-backports")), "{error}");
     }
 }

@@ -15,16 +15,19 @@ use crate::event::{Event, Events, Unit};
 use particle_vm_protocol::message::{Exec, HEARTBEAT, HEARTBEAT_LOST};
 use particle_vm_protocol::{FromGuest, FromHost, Job, JobResult};
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// How long the agent may take to say hello: while KVM is not proven, with KVM, and under emulation on a busy machine.
-const START_PROBE: Duration = Duration::from_secs(10);
+const START_PROBE: Duration = Duration::from_secs(15);
 const START_KVM: Duration = Duration::from_secs(60);
 const START_TCG: Duration = Duration::from_secs(240);
 
 /// How long the guest may take to unmount everything and switch off.
 const POWER_OFF_KVM: Duration = Duration::from_secs(30);
 const POWER_OFF_TCG: Duration = Duration::from_secs(120);
+
+/// Most bytes of a line or title that listeners are told.
+const MAX_LINE: usize = 8 << 10;
 
 /// Memory in MiB that QEMU takes beside that of the guest.
 const OVERHEAD_MIB: u64 = 128;
@@ -61,7 +64,9 @@ impl Session {
                     session
                 }
                 Err(error) if error.may_be_acceleration() => {
-                    let instead = config.hypervisor.disproved(&config.kernel, reason(&error))?;
+                    // On a busy machine a start may just take long, so that is not believed until the next boot.
+                    let certain = !matches!(error, VmError::NoHello { .. });
+                    let instead = config.hypervisor.disproved(&config.kernel, reason(&error), certain)?;
                     Self::boot(config, instead, deadline(instead), events).await?
                 }
                 Err(error) => return Err(error),
@@ -184,9 +189,9 @@ impl Session {
     fn forward(&self, message: FromGuest, count: usize) {
         self.events.send(match message {
             FromGuest::StageStarted { index, title } => {
-                Event::StageStarted { index, count: count.max(index.saturating_add(1)), title }
+                Event::StageStarted { index, count: count.max(index.saturating_add(1)), title: clip(title) }
             }
-            FromGuest::Output { index, line } => Event::StageOutput { index, line },
+            FromGuest::Output { index, line } => Event::StageOutput { index, line: clip(line) },
             FromGuest::StageFinished { index, milliseconds, cpu_milliseconds } => {
                 if let Some(proxy) = &self.network {
                     proxy.settle();
@@ -225,6 +230,12 @@ impl Session {
             Err(_) => Err(VmError::PowerOff { seconds: deadline.as_secs(), console: self.machine.console() }),
         }
     }
+}
+
+/// `line` as short as the agent promises; what runs in the guest may have taken the agent's place.
+fn clip(mut line: String) -> String {
+    line.truncate(line.floor_char_boundary(MAX_LINE));
+    line
 }
 
 fn deadline(accelerator: Accelerator) -> Duration {
@@ -281,33 +292,75 @@ async fn typed(terminal: &mut Option<Terminal<'_>>, open: bool) -> FromHost {
     }
 }
 
-/// Asks the guest for a sign of life.
+/// Asks the guest for a sign of life. Questions are counted, not seconds: while this process is stopped nobody asks, and
+/// nobody reads the answers.
 struct Heartbeat {
     ticks: tokio::time::Interval,
-    last: Instant,
     number: u64,
+    unanswered: u64,
 }
 
 impl Heartbeat {
     fn new() -> Self {
         let mut ticks = interval(Duration::from_secs(HEARTBEAT));
-        // When this process gets no processor for a while, neither does the guest.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { ticks, last: Instant::now(), number: 0 }
+        Self { ticks, number: 0, unanswered: 0 }
     }
 
     fn heard(&mut self) {
-        self.last = Instant::now();
+        self.unanswered = 0;
     }
 
-    /// The number of the next question, when it is time; None when there was no answer for too long. Can be dropped and
-    /// called again.
+    /// The number of the next question, when it is time; None when too many were not answered. Can be dropped and called
+    /// again.
     async fn next(&mut self) -> Option<u64> {
         self.ticks.tick().await;
-        if self.last.elapsed() >= Duration::from_secs(HEARTBEAT_LOST) {
+        self.ask()
+    }
+
+    fn ask(&mut self) -> Option<u64> {
+        if self.unanswered >= HEARTBEAT_LOST / HEARTBEAT {
             return None;
         }
+        self.unanswered += 1;
         self.number += 1;
         Some(self.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_guest_that_answers_nothing_is_lost() {
+        let mut heartbeat = Heartbeat::new();
+        let asked = std::iter::from_fn(|| heartbeat.ask()).count() as u64;
+        assert_eq!(asked * HEARTBEAT, HEARTBEAT_LOST);
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_answers_is_not_lost() {
+        let mut heartbeat = Heartbeat::new();
+        for number in 1..100 {
+            assert_eq!(heartbeat.ask(), Some(number));
+            heartbeat.heard();
+        }
+    }
+
+    #[test]
+    fn a_line_is_cut_between_two_characters() {
+        assert_eq!(clip("short".into()), "short");
+        let long = clip("\u{e4}".repeat(MAX_LINE));
+        assert_eq!((long.len(), long.chars().count()), (MAX_LINE, MAX_LINE / 2));
+    }
+
+    #[test]
+    fn the_reason_of_a_failed_start_with_kvm_is_found_in_stderr() {
+        let stderr = "qemu-system-x86_64: warning: x\nKVM internal error. Suberror: 1\nemulation failure\nRAX=0".into();
+        let error = VmError::Stopped { state: "internal-error".into(), stderr };
+        assert_eq!(reason(&error), "KVM internal error. Suberror: 1, emulation failure");
+        let error = VmError::NoHello { seconds: 15, console: String::new() };
+        assert_eq!(reason(&error), "the VM did not come up within 15 s");
     }
 }
