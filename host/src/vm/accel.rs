@@ -157,12 +157,13 @@ fn file(facts: &Path) -> PathBuf {
     facts.join("kvm.json")
 }
 
-/// Tells one kernel from another. Its folder is named by a digest of its content and verified when it is opened, so the
-/// content need not be read again here.
+/// Tells one kernel, and the device it is to run with, from another. The kernel's folder is named by a digest of its
+/// content and verified when it is opened, so the content need not be read again here.
 fn identity(kernel: &Path) -> Option<String> {
     let path = kernel.canonicalize().ok()?;
     let data = path.metadata().ok()?;
-    Some(format!("{} {} {}.{:09}", path.display(), data.len(), data.mtime(), data.mtime_nsec()))
+    let (length, seconds, nanoseconds) = (data.len(), data.mtime(), data.mtime_nsec());
+    Some(format!("{} {length} {seconds}.{nanoseconds:09} {}", path.display(), device().display()))
 }
 
 fn boot_id() -> Option<String> {
