@@ -41,6 +41,7 @@ Acquire::AllowInsecureRepositories "false";
 Acquire::AllowWeakRepositories "false";
 Acquire::AllowDowngradeToInsecureRepositories "false";
 Acquire::ForceHash "SHA256";
+Acquire::GzipIndexes "false";
 APT::Get::AllowUnauthenticated "false";
 APT::Get::Assume-Yes "true";
 APT::Install-Recommends "false";
@@ -144,7 +145,6 @@ impl Apt {
             ("Dir::Cache::archives", "archives"),
             ("Dir::Etc::sourcelist", "sources.list"),
             ("Dir::Etc::sourceparts", "empty"),
-            ("Dir::Etc::trusted", "empty/trusted.gpg"),
             ("Dir::Etc::trustedparts", "keys"),
             ("Dir::Etc::preferences", "preferences"),
             ("Dir::Etc::preferencesparts", "empty"),
@@ -154,6 +154,8 @@ impl Apt {
             value.push(self.folder.join(place));
             command.arg("-o").arg(value);
         }
+        // No other keyring; apt 3 warns of any name but this one.
+        command.args(["-o", "Dir::Etc::trusted=/dev/null"]);
         if nix::unistd::geteuid().is_root() {
             // Otherwise it would drop to a user that cannot write here.
             command.args(["-o", "APT::Sandbox::User=root"]);
