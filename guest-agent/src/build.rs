@@ -30,7 +30,7 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
     let mut site = Site::new(context, plan);
     for (index, planned) in plan.stages.iter().enumerate() {
         let deadline = Some(Duration::from_secs(planned.deadline));
-        context.stage(index, &planned.title, deadline, |_| site.perform(&planned.stage))?;
+        context.stage(index, &planned.title, deadline, |_| site.perform(index))?;
     }
     let after = plan.stages.len();
     let deadline = Some(STEP_DEADLINE);

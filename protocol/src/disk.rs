@@ -111,6 +111,19 @@ pub enum Filesystem {
     Swap,
 }
 
+impl Filesystem {
+    /// What the kernel, fstab(5) and blkid(8) call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+            Self::Vfat => "vfat",
+            Self::Swap => "swap",
+        }
+    }
+}
+
 /// What a partition is for. Type GUIDs: UAPI.2 Discoverable Partitions Specification; for the BIOS boot partition the
 /// GRUB manual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

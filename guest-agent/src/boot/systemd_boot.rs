@@ -4,6 +4,9 @@ use super::Target;
 use crate::tree::Tree;
 use particle_vm_protocol::Failure;
 
+/// The packages. The boot loader itself is a dependency of the tools.
+pub const PACKAGES: &[&str] = &["systemd-boot"];
+
 /// The name that kernels have on the EFI system partition, kernel-install(8). Without the file it would be the machine
 /// id, which an image does not have.
 const ENTRY_TOKEN: &str = "/etc/kernel/entry-token";

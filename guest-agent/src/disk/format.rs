@@ -7,9 +7,8 @@ use particle_vm_protocol::disk::fat32_cluster_sectors;
 use particle_vm_protocol::{Failure, FailureKind, Filesystem, FormattedFilesystem, SectorSize};
 use std::path::Path;
 
-/// Features that mke2fs(8) of Debian 13 turns on and GRUB 2.06 of Debian 12 does not know; and the journal, which comes
-/// when the files are there ([`finish`]): until then it would only write everything about them twice.
-const EXT4_WITHOUT: &str = "^has_journal,^metadata_csum_seed,^orphan_file";
+/// Features that mke2fs(8) of Debian 13 turns on and GRUB 2.06 of Debian 12 does not know.
+const EXT4_WITHOUT: &str = "^metadata_csum_seed,^orphan_file";
 
 /// The disk is a new sparse file: what is not written reads as zero, and the zeros of inode tables and of the journal
 /// need not be written, neither now nor by the kernel at the first mount.
@@ -66,21 +65,11 @@ pub fn make(
     context.run(&labelled.arg(device))
 }
 
-/// What a file system needs when the files are in it and it is not mounted.
-///
-/// # Errors
-/// When the tool fails.
-pub fn finish(context: &Context, kind: Filesystem, device: &Path) -> Result<(), Failure> {
-    if kind == Filesystem::Ext4 {
-        context.run(&Command::new("tune2fs").args(["-O", "has_journal"]).arg(device))?;
-    }
-    Ok(())
-}
-
 /// The options with which it is mounted while it is filled. Nothing reads it before it is unmounted.
 pub fn mount_options(kind: Filesystem) -> &'static str {
     match kind {
-        Filesystem::Ext4 => "noinit_itable,nobarrier",
+        // The journal stays unused, and a hole in the image: all it would do is to write everything twice.
+        Filesystem::Ext4 => "noload,noinit_itable,nobarrier",
         Filesystem::Btrfs => "nobarrier",
         // FAT knows no owners; copying a tree need not fail for that.
         Filesystem::Vfat => "umask=0077,quiet",

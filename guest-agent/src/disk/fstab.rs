@@ -48,13 +48,12 @@ fn line(partition: &Partition) -> Option<String> {
         return Some(format!("UUID={uuid} none swap {} 0 0\n", options(partition, "sw")));
     }
     let point = partition.mountpoint.as_ref()?;
-    let (kind, usual, checked) = match filesystem.kind {
-        Filesystem::Ext4 if point == "/" => ("ext4", "errors=remount-ro", true),
-        Filesystem::Ext4 => ("ext4", "defaults", true),
-        Filesystem::Vfat => ("vfat", "umask=0077", true),
+    let (usual, checked) = match filesystem.kind {
+        Filesystem::Ext4 if point == "/" => ("errors=remount-ro", true),
+        Filesystem::Ext4 => ("defaults", true),
+        Filesystem::Vfat => ("umask=0077", true),
         // They check themselves; fsck.xfs(8) and fsck.btrfs(8) do nothing.
-        Filesystem::Xfs => ("xfs", "defaults", false),
-        Filesystem::Btrfs => ("btrfs", "defaults", false),
+        Filesystem::Xfs | Filesystem::Btrfs => ("defaults", false),
         Filesystem::Swap => return None,
     };
     let pass = match (checked, point.as_str()) {
@@ -62,7 +61,8 @@ fn line(partition: &Partition) -> Option<String> {
         (true, "/") => 1,
         (true, _) => 2,
     };
-    Some(format!("UUID={uuid} {} {kind} {} 0 {pass}\n", escape(point), options(partition, usual)))
+    let (point, kind, options) = (escape(point), filesystem.kind.name(), options(partition, usual));
+    Some(format!("UUID={uuid} {point} {kind} {options} 0 {pass}\n"))
 }
 
 fn options(partition: &Partition, usual: &str) -> String {

@@ -93,15 +93,11 @@ impl Mounted<'_> {
     /// # Errors
     /// When a tool fails, or something cannot be written.
     pub fn finish(self, context: &Context, plan: &Plan) -> Result<u64, Failure> {
-        let Self { mounts, device, partitions } = self;
-        boot::install(context, plan, Path::new(paths::TARGET), device.path(), &partitions)?;
-        let used = mounts.used()?;
-        mounts.trim()?;
-        mounts.unmount()?;
-        for filled in &partitions {
-            format::finish(context, filled.filesystem.kind, &filled.device)?;
-        }
-        device.close()?;
+        boot::install(context, plan, Path::new(paths::TARGET), self.device.path(), &self.partitions)?;
+        let used = self.mounts.used()?;
+        self.mounts.trim()?;
+        self.mounts.unmount()?;
+        self.device.close()?;
         Ok(used)
     }
 }

@@ -7,7 +7,7 @@ use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::statvfs;
-use particle_vm_protocol::{Failure, FailureKind, Filesystem};
+use particle_vm_protocol::{Failure, FailureKind};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -49,9 +49,9 @@ impl Mounts {
                     .make_folder(point, Attributes::root(0o755))?;
                 root.join(point.trim_start_matches('/'))
             };
-            let (kind, name) = (filled.filesystem.kind, type_name(filled.filesystem.kind));
+            let kind = filled.filesystem.kind;
             let options = Some(format::mount_options(kind)).filter(|options| !options.is_empty());
-            mount(Some(&filled.device), &path, Some(name), MsFlags::MS_NOATIME, options)
+            mount(Some(&filled.device), &path, Some(kind.name()), MsFlags::MS_NOATIME, options)
                 .explain(FailureKind::Agent, || {
                     format!("cannot mount {} at {}", filled.device.display(), path.display())
                 })?;
@@ -113,16 +113,5 @@ impl Drop for Mounts {
         if let Err(failure) = self.unmount_all() {
             eprintln!("particle-vm agent: {}", failure.message);
         }
-    }
-}
-
-/// The kernel's name of the type.
-fn type_name(kind: Filesystem) -> &'static str {
-    match kind {
-        Filesystem::Ext4 => "ext4",
-        Filesystem::Xfs => "xfs",
-        Filesystem::Btrfs => "btrfs",
-        Filesystem::Vfat => "vfat",
-        Filesystem::Swap => "swap",
     }
 }

@@ -1,23 +1,52 @@
 //! `apt`: install packages.
 
-use super::{Site, sources};
+use super::ahead::{self, Ahead};
+use super::{Site, debconf, locale, sources};
 use particle_vm_protocol::Failure;
 use particle_vm_protocol::stage::Apt;
 
+/// dpkg's database.
+const STATUS: &str = "/var/lib/dpkg/status";
+
 /// Install, and upgrade if wanted.
-pub(super) fn perform(site: &mut Site<'_>, options: &Apt) -> Result<(), Failure> {
+pub(super) fn perform(site: &mut Site<'_>, index: usize, options: &Apt) -> Result<(), Failure> {
     if options.upgrade {
         update(site)?;
-        let command = site.command("apt-get")?.arg("dist-upgrade").arg(recommends(options.recommends));
-        site.context.run(&command)?;
+        let command = site.command("apt-get")?.env("INITRD", "No").arg("dist-upgrade");
+        site.context.run(&command.arg(recommends(options.recommends)))?;
     }
     let packages: Vec<_> = options.packages.iter().map(String::as_str).collect();
+    if !options.recommends && !are_installed(site, &packages)? {
+        let ahead = Ahead::of(site.plan, index);
+        if !ahead.packages.is_empty() && install_with(site, &packages, &ahead)? {
+            return Ok(());
+        }
+    }
     install(site, &packages, options.recommends)
+}
+
+/// Install `packages` and those of later stages. False when that fails, because of whichever package: each stage then
+/// installs its own, so that the one that names the wrong package is the one that fails.
+fn install_with(site: &mut Site<'_>, packages: &[&str], ahead: &Ahead) -> Result<bool, Failure> {
+    locale::prepare(site, &ahead.locales)?;
+    debconf::select(site, ahead.selections)?;
+    let all: Vec<_> = packages.iter().copied().chain(ahead.packages.iter().map(String::as_str)).collect();
+    match install(site, &all, false) {
+        Err(failure) if ahead::may_be_to_blame(&failure) => {
+            site.context.output("once more without the packages of later stages, to see which stage fails");
+            Ok(false)
+        }
+        result => result.map(|()| true),
+    }
 }
 
 /// Install `packages` with what they depend on.
 pub(super) fn install(site: &mut Site<'_>, packages: &[&str], with_recommends: bool) -> Result<(), Failure> {
     if packages.is_empty() {
+        return Ok(());
+    }
+    if !with_recommends && are_installed(site, packages)? {
+        site.context.output("the packages are installed already");
         return Ok(());
     }
     update(site)?;
@@ -29,6 +58,22 @@ pub(super) fn install(site: &mut Site<'_>, packages: &[&str], with_recommends: b
         .args(["install", recommends(with_recommends), "--"])
         .args(packages.iter().copied());
     site.context.run(&command)
+}
+
+/// Whether all `packages` are there, in the version that the sources offer as far as anyone has looked.
+fn are_installed(site: &Site<'_>, packages: &[&str]) -> Result<bool, Failure> {
+    let tree = site.tree()?;
+    if !packages.iter().all(|package| ahead::is_name(package)) || site.lists != Some(sources::text(tree)?) {
+        return Ok(false);
+    }
+    let status = tree.read_text(STATUS)?;
+    let installed = |package: &&str| {
+        let name = format!("Package: {package}\n");
+        status
+            .split("\n\n")
+            .any(|stanza| stanza.starts_with(&name) && stanza.contains("\nStatus: install ok installed\n"))
+    };
+    Ok(packages.iter().all(installed))
 }
 
 /// Fetch the package lists, unless those in the tree belong to the sources as they are now.

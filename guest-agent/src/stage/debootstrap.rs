@@ -1,5 +1,6 @@
 //! `debootstrap`: make a Debian tree with mmdebstrap(1).
 
+use super::ahead::{self, Ahead};
 use super::{DPKG_OPTIONS, Site, apt_options, sources, work};
 use crate::paths;
 use crate::process::Command;
@@ -17,6 +18,12 @@ const STANZA: &str = "/scratch/debian.sources";
 /// Where a keyring of the recipe's lies while mmdebstrap runs.
 const KEYRING: &str = "/scratch/keyring";
 
+/// Where `/etc/locale.gen` for the tree lies.
+const LOCALES: &str = "/scratch/locale.gen";
+
+/// Where answers for debconf lie.
+const SELECTIONS: &str = "/scratch/selections";
+
 /// What mmdebstrap is not to do: its checks of a world outside of it, and cleaning up what the next stages need.
 const SKIP: &str = "check/empty,check/qemu,cleanup/apt";
 
@@ -30,7 +37,7 @@ const LEFTOVERS: [&str; 5] = [
 ];
 
 /// Make the tree.
-pub(super) fn perform(site: &mut Site<'_>, options: &Debootstrap) -> Result<(), Failure> {
+pub(super) fn perform(site: &mut Site<'_>, index: usize, options: &Debootstrap) -> Result<(), Failure> {
     let source = source(options)?;
     let keyring = match &options.keyring {
         None => ARCHIVE_KEYRING.to_owned(),
@@ -38,13 +45,24 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Debootstrap) -> Result<(), 
             // apt tells the formats apart by the extension.
             let extension = file.rsplit_once('.').map_or("gpg", |(_, extension)| extension);
             let path = format!("{KEYRING}.{extension}");
-            fs::write(&path, work::read(file)?).explain(FailureKind::Agent, || format!("cannot write {path}"))?;
+            write(&path, &work::read(file)?)?;
             path
         }
     };
-    fs::write(STANZA, sources::stanza(&source, &keyring)?)
-        .explain(FailureKind::Agent, || format!("cannot write {STANZA}"))?;
-    site.context.run(&command(site, options))?;
+    write(STANZA, sources::stanza(&source, &keyring)?.as_bytes())?;
+    let ahead = if has_apt(options.variant) { Ahead::of(site.plan, index) } else { Ahead::default() };
+    match make(site, options, &ahead) {
+        // Each stage then installs its own packages, so that the one that names the wrong package is the one that fails.
+        Err(failure) if !ahead.packages.is_empty() && ahead::may_be_to_blame(&failure) => {
+            site.context.output("once more without the packages of later stages, to see which stage fails");
+            fs::remove_dir_all(paths::TREE).explain(FailureKind::Agent, || format!("cannot remove {}", paths::TREE))?;
+            make(site, options, &Ahead::default())?;
+        }
+        result => {
+            result?;
+            site.selections = ahead.selections;
+        }
+    }
     site.enter()?;
     let tree = site.tree()?;
     for path in LEFTOVERS {
@@ -60,6 +78,10 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Debootstrap) -> Result<(), 
     Ok(())
 }
 
+fn write(path: &str, content: &[u8]) -> Result<(), Failure> {
+    fs::write(path, content).explain(FailureKind::Agent, || format!("cannot write {path}"))
+}
+
 /// What the tree is made from, and what goes into its sources.
 fn source(options: &Debootstrap) -> Result<Source, Failure> {
     let mirror = options.mirror.clone().ok_or_else(|| super::wrong("the plan names no mirror for `debootstrap`"))?;
@@ -73,7 +95,7 @@ fn source(options: &Debootstrap) -> Result<Source, Failure> {
     })
 }
 
-fn command(site: &Site<'_>, options: &Debootstrap) -> Command {
+fn make(site: &Site<'_>, options: &Debootstrap, ahead: &Ahead) -> Result<(), Failure> {
     let mut command = Command::new("mmdebstrap")
         .args(["--mode=root", "--format=directory", "--verbose"])
         .arg(format!("--variant={}", variant(options.variant)))
@@ -81,11 +103,22 @@ fn command(site: &Site<'_>, options: &Debootstrap) -> Command {
         .arg(format!("--architectures={}", site.plan.architecture))
         .arg("--aptopt=APT::Install-Recommends \"false\"")
         .args(apt_options(site.plan).map(|line| format!("--aptopt={line}")))
-        .args(DPKG_OPTIONS.map(|option| format!("--dpkgopt={option}")));
-    if !options.include.is_empty() {
-        command = command.arg(format!("--include={}", options.include.join(","))).env("INITRD", "No");
+        .args(DPKG_OPTIONS.map(|option| format!("--dpkgopt={option}")))
+        // As for every other installation of packages: the initramfs is made at the end.
+        .env("INITRD", "No");
+    if !ahead.locales.is_empty() {
+        write(LOCALES, ahead.locales.as_bytes())?;
+        command = command.arg(format!("--essential-hook=cp {LOCALES} \"$1/etc/locale.gen\""));
     }
-    command.args([&options.suite, paths::TREE, STANZA])
+    if !ahead.selections.is_empty() {
+        write(SELECTIONS, ahead.selections.as_bytes())?;
+        command = command.arg(format!("--essential-hook=chroot \"$1\" debconf-set-selections < {SELECTIONS}"));
+    }
+    let include: Vec<_> = options.include.iter().chain(&ahead.packages).map(String::as_str).collect();
+    if !include.is_empty() {
+        command = command.arg(format!("--include={}", include.join(",")));
+    }
+    site.context.run(&command.args([&options.suite, paths::TREE, STANZA]))
 }
 
 fn variant(variant: Variant) -> &'static str {

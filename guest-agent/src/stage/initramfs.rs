@@ -2,7 +2,7 @@
 
 use super::Site;
 use crate::tree::Tree;
-use particle_vm_protocol::Failure;
+use particle_vm_protocol::{Failure, Plan};
 
 /// Where kernels keep their modules.
 const MODULES: &str = "/usr/lib/modules";
@@ -10,12 +10,9 @@ const MODULES: &str = "/usr/lib/modules";
 /// Options of initramfs-tools(7).
 const CONF: &str = "/etc/initramfs-tools/initramfs.conf";
 
-/// initramfs.conf(5) lets files in this folder set its options.
-const FAST: &str = "/etc/initramfs-tools/conf.d/particle-vm";
-
-/// The fastest level of any compressor: what it makes is a tenth larger, and takes a quarter of the time. The first
+/// initramfs.conf(5) lets files in this folder set its options. This one is there for this one initramfs; the first
 /// update of the kernel in the installed system goes by that system's own settings.
-const FAST_LEVEL: &str = "COMPRESSLEVEL=1\n";
+const OWN_CONF: &str = "/etc/initramfs-tools/conf.d/particle-vm";
 
 /// Make the initramfs of every kernel in the tree.
 ///
@@ -34,19 +31,15 @@ pub(super) fn make(site: &Site<'_>) -> Result<(), Failure> {
             site.context.run(&command)?;
         }
     } else if site.has_program("update-initramfs")? {
-        let fast = !sets_level(site.tree()?)?;
-        if fast {
-            site.tree()?.write(FAST, FAST_LEVEL, 0o644)?;
-        }
+        let tree = site.tree()?;
+        tree.write(OWN_CONF, own_conf(tree, site.plan)?, 0o644)?;
         for kernel in &kernels {
             // It refuses to create one that is there, and to update one that is not.
             let there = site.tree()?.exists(&format!("/boot/initrd.img-{kernel}"));
             let command = site.command("update-initramfs")?.args([if there { "-u" } else { "-c" }, "-k", kernel]);
             site.context.run(&command)?;
         }
-        if fast {
-            site.tree()?.remove(FAST)?;
-        }
+        tree.remove(OWN_CONF)?;
     } else {
         site.context.output("nothing in the tree makes an initramfs; the kernel starts without one");
     }
@@ -60,14 +53,26 @@ fn kernels(tree: &Tree) -> Result<Vec<String>, Failure> {
     Ok(releases)
 }
 
-/// Whether the recipe chooses a level of compression.
-fn sets_level(tree: &Tree) -> Result<bool, Failure> {
-    let sets = |text: String| text.lines().any(|line| line.trim_start().starts_with("COMPRESSLEVEL="));
+/// The settings for this one initramfs, as far as the recipe does not choose others.
+fn own_conf(tree: &Tree, plan: &Plan) -> Result<String, Failure> {
     let folder = "/etc/initramfs-tools/conf.d";
+    let mut there = tree.read_text(CONF)?;
     for name in tree.names(folder)? {
-        if sets(tree.read_text(&format!("{folder}/{name}"))?) {
-            return Ok(true);
-        }
+        there += &tree.read_text(&format!("{folder}/{name}"))?;
     }
-    Ok(sets(tree.read_text(CONF)?))
+    let sets = |name: &str| {
+        there.lines().filter_map(|line| line.trim_start().strip_prefix(name)).any(|rest| rest.starts_with('='))
+    };
+    let mut conf = String::new();
+    if !sets("COMPRESSLEVEL") {
+        // The fastest level of any compressor: what it makes is a tenth larger, and takes a quarter of the time.
+        conf += "COMPRESSLEVEL=1\n";
+    }
+    let root = plan.disk.mounted_at("/").and_then(|partition| partition.filesystem.as_ref());
+    if let Some(root) = root.filter(|_| !there.lines().any(|line| line.starts_with("FSTYPE=") && line != "FSTYPE=auto"))
+    {
+        // Which fsck is needed it would find out by looking at a disk that is not there yet.
+        conf += &format!("FSTYPE={}\n", root.kind.name());
+    }
+    Ok(conf)
 }

@@ -24,28 +24,42 @@ const BUILT_IN: [&str; 4] = ["C", "POSIX", "C.UTF-8", "C.utf8"];
 
 /// Generate and set.
 pub(super) fn perform(site: &mut Site<'_>, options: &Locale) -> Result<(), Failure> {
-    let wanted: BTreeSet<_> = std::iter::once(&options.language).chain(&options.generate).map(String::as_str).collect();
-    for name in &wanted {
+    for name in std::iter::once(&options.language).chain(&options.generate) {
         if !is_name(name) {
             return Err(wrong(format!("`{name}` is no name of a locale; one looks like `en_US.UTF-8`")));
         }
     }
     set_default(site.tree()?, &options.language)?;
-    let generated: Vec<_> = wanted.into_iter().filter(|name| !BUILT_IN.contains(name)).collect();
-    if generated.is_empty() { Ok(()) } else { generate(site, &generated) }
+    let names = generated(options);
+    if names.is_empty() { Ok(()) } else { generate(site, &names) }
+}
+
+/// The locales that have to be generated.
+fn generated(options: &Locale) -> BTreeSet<&str> {
+    let wanted = std::iter::once(&options.language).chain(&options.generate).map(String::as_str);
+    wanted.filter(|name| !BUILT_IN.contains(name)).collect()
+}
+
+/// What [`LOCALE_GEN`] has to say when the package `locales` is installed, which then generates them at once.
+pub(super) fn lines(options: &Locale) -> String {
+    generated(options).into_iter().filter(|name| is_name(name)).map(guess).collect()
+}
+
+/// Write such lines into a tree without the package.
+pub(super) fn prepare(site: &Site<'_>, lines: &str) -> Result<(), Failure> {
+    let tree = site.tree()?;
+    if !lines.is_empty() && !tree.is_file(SUPPORTED) {
+        tree.write(LOCALE_GEN, lines, 0o644)?;
+    }
+    Ok(())
 }
 
 /// Generate locales, installing what does it.
-fn generate(site: &mut Site<'_>, names: &[&str]) -> Result<(), Failure> {
-    if site.tree()?.is_file(SUPPORTED) {
-        write_list(site.tree()?, names)?;
-    } else {
-        // The package generates at installation what the list has then.
-        let list: String = names.iter().map(|name| guess(name)).collect();
-        site.tree()?.write(LOCALE_GEN, list, 0o644)?;
-        apt::install(site, &["locales"], false)?;
-        write_list(site.tree()?, names)?;
-    }
+fn generate(site: &mut Site<'_>, names: &BTreeSet<&str>) -> Result<(), Failure> {
+    let lines: String = names.iter().map(|name| guess(name)).collect();
+    prepare(site, &lines)?;
+    apt::install(site, &["locales"], false)?;
+    write_list(site.tree()?, names)?;
     let command = site.command("locale")?.arg("-a");
     let there = site.context.capture(&command)?;
     let there: BTreeSet<_> = there.lines().map(normal).collect();
@@ -57,11 +71,11 @@ fn generate(site: &mut Site<'_>, names: &[&str]) -> Result<(), Failure> {
 }
 
 /// Put the locales into the list of locale-gen(8), beside those that are in it.
-fn write_list(tree: &Tree, names: &[&str]) -> Result<(), Failure> {
+fn write_list(tree: &Tree, names: &BTreeSet<&str>) -> Result<(), Failure> {
     let supported = tree.read_text(SUPPORTED)?;
     let mut list = tree.read_text(LOCALE_GEN)?;
     for name in names {
-        let Some(line) = supported.lines().map(str::trim).find(|line| line.split(' ').next() == Some(name)) else {
+        let Some(line) = supported.lines().map(str::trim).find(|line| line.split(' ').next() == Some(*name)) else {
             let known = supported.lines().filter_map(|line| line.split(' ').next());
             return Err(wrong(format!("there is no locale `{name}`{}", near::hint(name, known))));
         };

@@ -1,10 +1,12 @@
 //! The stages of a build, one file for each type.
 
 mod accounts;
+mod ahead;
 mod apt;
 mod bootloader;
 mod cleanup;
 mod copy;
+mod debconf;
 mod debootstrap;
 mod files;
 mod hostname;
@@ -53,6 +55,8 @@ pub struct Site<'a> {
     inside: Option<Inside>,
     /// The apt sources that the package lists in the tree belong to, when there are any.
     lists: Option<String>,
+    /// The answers that debconf has been given.
+    selections: &'static str,
     /// Paths that the recipe itself has put into the image: what is cleaned up at the end leaves them alone.
     own: BTreeSet<String>,
 }
@@ -67,18 +71,19 @@ struct Inside {
 impl<'a> Site<'a> {
     /// Without a tree yet.
     pub fn new(context: &'a Context, plan: &'a Plan) -> Self {
-        Self { context, plan, inside: None, lists: None, own: BTreeSet::new() }
+        Self { context, plan, inside: None, lists: None, selections: "", own: BTreeSet::new() }
     }
 
-    /// Do what a stage says.
+    /// Do what the stage at `index` of the plan says.
     ///
     /// # Errors
     /// When it fails.
-    pub fn perform(&mut self, stage: &Stage) -> Result<(), Failure> {
-        match stage {
-            Stage::Debootstrap(options) => debootstrap::perform(self, options),
+    pub fn perform(&mut self, index: usize) -> Result<(), Failure> {
+        let Some(planned) = self.plan.stages.get(index) else { return Ok(()) };
+        match &planned.stage {
+            Stage::Debootstrap(options) => debootstrap::perform(self, index, options),
             Stage::Sources(options) => sources::perform(self, options),
-            Stage::Apt(options) => apt::perform(self, options),
+            Stage::Apt(options) => apt::perform(self, index, options),
             Stage::Kernel(options) => kernel::perform(self, options),
             Stage::Locale(options) => locale::perform(self, options),
             Stage::Timezone(options) => timezone::perform(self, options),
@@ -119,7 +124,10 @@ impl<'a> Site<'a> {
     }
 
     /// Begin to work on the tree that has been made at [`paths::TREE`].
-    fn enter(&mut self) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// When it cannot be prepared for running commands in it.
+    pub fn enter(&mut self) -> Result<(), Failure> {
         let path = Path::new(paths::TREE);
         let tree = Tree::open(path).explain(FailureKind::Agent, || "cannot open the tree")?;
         let chroot = Chroot::enter(path, Devices::Minimal, &apt_conf(self.plan))
