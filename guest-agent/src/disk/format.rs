@@ -69,7 +69,7 @@ pub fn make(
 pub fn mount_options(kind: Filesystem) -> &'static str {
     match kind {
         // The journal stays unused, and a hole in the image: all it would do is to write everything twice.
-        Filesystem::Ext4 => "noload,noinit_itable,nobarrier",
+        Filesystem::Ext4 => "noload,discard,noinit_itable,nobarrier",
         Filesystem::Btrfs => "nobarrier",
         // FAT knows no owners; copying a tree need not fail for that.
         Filesystem::Vfat => "umask=0077,quiet",
