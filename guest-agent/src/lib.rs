@@ -23,6 +23,8 @@ pub mod context;
 pub mod disk;
 pub mod exec;
 pub mod finish;
+#[cfg(test)]
+mod fixtures;
 pub mod init;
 pub mod job;
 pub mod link;

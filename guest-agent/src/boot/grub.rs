@@ -1,6 +1,6 @@
 //! Debian's GRUB, for BIOS and UEFI on one disk.
 
-use super::{Target, arguments};
+use super::{Target, arguments, esp};
 use particle_vm_protocol::stage::Firmware;
 use particle_vm_protocol::{Failure, Plan};
 use std::path::Path;
@@ -69,7 +69,7 @@ pub(super) fn install(target: &Target<'_>, firmware: &[Firmware]) -> Result<(), 
     if firmware.contains(&Firmware::Uefi) {
         // Twice on the partition: under the vendor's name, where updates of the package expect it, and under the name
         // that firmware starts from a disk that it knows nothing about.
-        let esp = format!("--efi-directory={}", target.esp()?);
+        let esp = format!("--efi-directory={}", esp(target.plan)?);
         let arguments =
             ["--target=x86_64-efi", "--boot-directory=/boot", &esp, "--no-nvram", "--force-extra-removable"];
         target.run("grub-install", &arguments)?;

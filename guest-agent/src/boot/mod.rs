@@ -17,12 +17,11 @@ use std::path::Path;
 /// What an installation of a bootloader works on.
 struct Target<'a> {
     context: &'a Context,
+    plan: &'a Plan,
     tree: &'a Tree,
     chroot: &'a Chroot,
     /// The whole disk, for instance `/dev/vdb`.
     device: &'a Path,
-    /// Where the EFI system partition is mounted, seen from inside of the image.
-    esp: Option<&'a str>,
 }
 
 /// Install the bootloader of `plan`, if it has one, in the image that is mounted at `root`.
@@ -41,9 +40,7 @@ pub fn install(
     let _links = devices::Links::new(partitions)?;
     let chroot = Chroot::enter(root, Devices::All, &apt_conf(plan))
         .explain(FailureKind::Agent, || "cannot prepare the image for running commands in it")?;
-    let esp = plan.disk.partitions.iter().find(|partition| partition.kind == PartitionKind::Esp);
-    let esp = esp.and_then(|partition| partition.mountpoint.as_deref());
-    let target = Target { context, tree: &tree, chroot: &chroot, device, esp };
+    let target = Target { context, plan, tree: &tree, chroot: &chroot, device };
     match bootloader.kind {
         BootloaderType::Grub => grub::install(&target, &bootloader.firmware)?,
         BootloaderType::SystemdBoot => systemd_boot::install(&target, bootloader.timeout)?,
@@ -51,18 +48,19 @@ pub fn install(
     chroot.leave().explain(FailureKind::Agent, || "cannot leave the image")
 }
 
-impl<'a> Target<'a> {
-    /// Where the EFI system partition is mounted.
-    fn esp(&self) -> Result<&'a str, Failure> {
-        self.esp.ok_or_else(|| {
-            report::plain(FailureKind::Input, "booting on UEFI needs an EFI system partition with a mount point")
-        })
-    }
-
+impl Target<'_> {
     fn run(&self, program: &str, arguments: &[&str]) -> Result<(), Failure> {
         let command = crate::process::Command::new(program).within(self.chroot).args(arguments.iter().copied());
         self.context.run(&command)
     }
+}
+
+/// Where the EFI system partition is mounted, seen from inside of the image.
+fn esp(plan: &Plan) -> Result<&str, Failure> {
+    let esp = plan.disk.partitions.iter().find(|partition| partition.kind == PartitionKind::Esp);
+    esp.and_then(|partition| partition.mountpoint.as_deref()).ok_or_else(|| {
+        report::plain(FailureKind::Input, "booting on UEFI needs an EFI system partition with a mount point")
+    })
 }
 
 /// The bootloader of a plan.

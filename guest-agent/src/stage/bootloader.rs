@@ -16,7 +16,7 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Bootloader) -> Result<(), F
             if options.firmware.contains(&Firmware::Bios) {
                 return Err(wrong("systemd-boot boots on UEFI only"));
             }
-            systemd_boot::configure(tree)?;
+            systemd_boot::configure(tree, site.plan)?;
         }
     }
     debconf::select(site, selections(options))?;

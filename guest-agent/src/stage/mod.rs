@@ -11,7 +11,6 @@ mod debootstrap;
 mod files;
 mod hostname;
 mod initramfs;
-mod kernel;
 mod locale;
 mod run;
 mod sources;
@@ -84,7 +83,8 @@ impl<'a> Site<'a> {
             Stage::Debootstrap(options) => debootstrap::perform(self, index, options),
             Stage::Sources(options) => sources::perform(self, options),
             Stage::Apt(options) => apt::perform(self, index, options),
-            Stage::Kernel(options) => kernel::perform(self, options),
+            // Its command line is written with the settings of the bootloader.
+            Stage::Kernel(options) => apt::install(self, &[&options.package], false),
             Stage::Locale(options) => locale::perform(self, options),
             Stage::Timezone(options) => timezone::perform(self, options),
             Stage::Hostname(options) => hostname::perform(self, options),

@@ -1,0 +1,46 @@
+//! What several modules' tests need.
+#![allow(clippy::unwrap_used, reason = "a fixture that is wrong ends the test")]
+
+use particle_vm_protocol::{
+    Disk, Filesystem, FormattedFilesystem, Partition, PartitionKind, Plan, PlannedStage, SectorSize, Stage,
+};
+
+/// A partition with a file system whose UUID is `uuid`.
+pub fn partition(kind: PartitionKind, filesystem: Filesystem, uuid: &str, mountpoint: Option<&str>) -> Partition {
+    Partition {
+        kind,
+        label: String::new(),
+        uuid: String::new(),
+        size: None,
+        filesystem: Some(FormattedFilesystem { kind: filesystem, label: String::new(), uuid: uuid.into() }),
+        mountpoint: mountpoint.map(str::to_owned),
+        options: Vec::new(),
+    }
+}
+
+/// A plan with the stages of a JSON list, each of which may take a minute, for a disk with a `/boot`, an ESP and an ext4
+/// root whose UUID is `root`.
+pub fn plan(stages: &str) -> Plan {
+    let stages: Vec<Stage> = serde_json::from_str(stages).unwrap();
+    let planned = |(index, stage): (usize, Stage)| PlannedStage {
+        title: format!("{} {}", index + 1, stage.name()),
+        deadline: 60,
+        stage,
+    };
+    Plan {
+        name: "test".into(),
+        architecture: "amd64".into(),
+        stages: stages.into_iter().enumerate().map(planned).collect(),
+        disk: Disk {
+            size: 1 << 30,
+            sector_size: SectorSize::B512,
+            uuid: String::new(),
+            partitions: vec![
+                partition(PartitionKind::Boot, Filesystem::Ext4, "boot", Some("/boot")),
+                partition(PartitionKind::Esp, Filesystem::Vfat, "AB12-34CD", Some("/boot/efi")),
+                partition(PartitionKind::Root, Filesystem::Ext4, "root", Some("/")),
+            ],
+        },
+        apt_conf: Vec::new(),
+    }
+}
