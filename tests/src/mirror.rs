@@ -1,4 +1,5 @@
-//! A Debian mirror on loopback with one suite, `tiny`, and one package of the same name, which is a tree of one busybox.
+//! A Debian mirror on loopback with one suite, `tiny`, and a package of the same name, which is a tree of one busybox. A
+//! second one, `apt`, has the tools of a bootloader's installation, which do nothing.
 //!
 //! It is made with Debian's own tools (dpkg-deb, apt-ftparchive, gpg) when a test first asks for it, and served by a
 //! thread that can be told to misbehave.
@@ -111,15 +112,17 @@ fn archive() -> &'static Path {
     ARCHIVE.get_or_init(|| {
         std::fs::create_dir_all(base()).unwrap();
         let dir = tempfile::Builder::new().prefix("mirror-").tempdir_in(base()).unwrap().keep();
-        make_package(&dir);
+        make_tree(&dir);
+        make_idle_tools(&dir);
         make_indexes(&dir);
         dir
     })
 }
 
-fn make_package(dir: &Path) {
+/// The package `tiny`.
+fn make_tree(dir: &Path) {
     let tree = dir.join("tree");
-    for folder in ["DEBIAN", "usr/bin", "etc", "root", "tmp", "var"] {
+    for folder in ["usr/bin", "etc", "root", "tmp", "var"] {
         std::fs::create_dir_all(tree.join(folder)).unwrap();
     }
     std::fs::copy("/bin/busybox", tree.join("usr/bin/busybox")).unwrap();
@@ -131,16 +134,34 @@ fn make_package(dir: &Path) {
     symlink("usr/bin", tree.join("sbin")).unwrap();
     std::fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
     std::fs::write(tree.join("etc/group"), "root:x:0:\n").unwrap();
-    let control = "Package: tiny\nVersion: 1.0\nArchitecture: amd64\nEssential: yes\n\
-                   Maintainer: Tests <tests@example.org>\nDescription: a tree of one busybox\n";
+    pack(dir, &tree, "tiny", "Essential: yes\nDescription: a tree of one busybox\n");
+}
+
+/// The package `apt`: the tools that a stage `bootloader` runs, which do nothing here.
+fn make_idle_tools(dir: &Path) {
+    let tree = dir.join("idle");
+    std::fs::create_dir_all(tree.join("usr/bin")).unwrap();
+    for tool in ["apt-get", "bootctl"] {
+        let path = tree.join("usr/bin").join(tool);
+        std::fs::write(&path, "#!/bin/sh\n").unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    pack(dir, &tree, "apt", "Description: tools that do nothing\n");
+}
+
+/// Put the package `name` of the files in `tree` into the pool of `dir`.
+fn pack(dir: &Path, tree: &Path, name: &str, fields: &str) {
+    let control =
+        format!("Package: {name}\nVersion: 1.0\nArchitecture: amd64\nMaintainer: Tests <tests@example.org>\n{fields}");
+    std::fs::create_dir_all(tree.join("DEBIAN")).unwrap();
     std::fs::write(tree.join("DEBIAN/control"), control).unwrap();
     std::fs::create_dir_all(dir.join("pool")).unwrap();
-    let deb = dir.join("pool/tiny_1.0_amd64.deb");
+    let deb = dir.join(format!("pool/{name}_1.0_amd64.deb"));
     let mut command = Command::new("dpkg-deb");
-    // Every test program makes a package of its own, and all have to be one and the same: a program may get the port
-    // that another one had before, and the store of downloads knows a package by its URL.
+    // Every test program makes packages of its own, and all have to be the same: a program may get the port that
+    // another one had before, and the store of downloads knows a package by its URL.
     command.env("SOURCE_DATE_EPOCH", "1");
-    run(command.args(["--root-owner-group", "-z1", "--build"]).arg(&tree).arg(deb));
+    run(command.args(["--root-owner-group", "-z1", "--build"]).arg(tree).arg(deb));
 }
 
 fn make_indexes(dir: &Path) {
@@ -254,7 +275,7 @@ mod tests {
     fn a_package_that_is_made_later_is_the_same() {
         let make = || {
             let dir = tempfile::tempdir().unwrap();
-            make_package(dir.path());
+            make_tree(dir.path());
             std::fs::read(dir.path().join("pool/tiny_1.0_amd64.deb")).unwrap()
         };
         let first = make();

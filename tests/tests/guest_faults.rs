@@ -15,6 +15,25 @@ fn build(place: &Place, stages: &str, arguments: &[&str]) -> Outcome {
     place.start_build(&recipe, arguments).finish(DEADLINE)
 }
 
+/// Build an image that has nothing to boot and a test, over the output of an earlier build.
+fn build_unbootable(place: &Place, arguments: &[&str]) -> Outcome {
+    let mirror = Mirror::start(Fault::None);
+    place.write("tiny.gpg", mirror::keyring());
+    let bootloader = "  - type: bootloader\n    options: { type: systemd-boot, firmware: [uefi] }\n";
+    let stages = script("mkdir -p /boot/efi/loader; echo ID=tiny > /etc/os-release") + bootloader;
+    let recipe =
+        mirror.recipe(&stages).replace("include: [tiny]", "include: [tiny, apt]").replace("[raw]", "[raw, qcow2]");
+    let recipe = recipe
+        .replace("partitions: [", "partitions: [ { kind: esp, size: 128MiB },")
+        .replace(": 128MiB, p", ": 256MiB, p");
+    let recipe = place.write("tiny.yml", recipe + "tests: [ { name: it is there, run: \"true\" } ]\n");
+    std::fs::write(place.out().join("tiny.raw"), "earlier").unwrap();
+    let outcome = place.start_build(&recipe, &[&["--test"], arguments].concat()).finish(DEADLINE);
+    measured("an image that does not boot", "seconds to the failure", outcome.took.as_secs_f64());
+    leftovers::no_processes(place);
+    outcome.exits(1).says(&["UEFI", "the firmware found nothing to boot"])
+}
+
 /// The build fails with `code`, says `texts`, and leaves nothing behind.
 fn fails(stages: &str, arguments: &[&str], code: i32, texts: &[&str]) {
     let place = Place::new();
@@ -37,6 +56,23 @@ fn a_small_build_succeeds() {
     leftovers::no_files(&place, &["SHA256SUMS", "build.log", "manifest.json", "tiny.raw"]);
     let log = std::fs::read_to_string(place.out().join("build.log")).unwrap();
     assert!(log.contains("hello from the tree"), "{log}");
+}
+
+#[test]
+fn an_image_that_does_not_pass_its_tests_is_not_published() {
+    let place = Place::new();
+    let outcome = build_unbootable(&place, &[]).says(&["--keep-failed"]);
+    assert!(!outcome.stderr.contains("convert"), "{}", outcome.stderr);
+    leftovers::no_files(&place, &["tiny.raw"]);
+    assert_eq!(std::fs::read(place.out().join("tiny.raw")).unwrap(), b"earlier");
+}
+
+#[test]
+fn an_image_that_does_not_pass_its_tests_is_kept_on_request() {
+    let place = Place::new();
+    let _ = build_unbootable(&place, &["--keep-failed"]).says(&["kept all the same"]);
+    leftovers::no_files(&place, &["SHA256SUMS", "build.log", "manifest.json", "tiny.qcow2", "tiny.raw"]);
+    assert_ne!(std::fs::read(place.out().join("tiny.raw")).unwrap(), b"earlier");
 }
 
 #[test]

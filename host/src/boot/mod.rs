@@ -59,6 +59,12 @@ pub struct UefiFiles {
 }
 
 impl BootConfig {
+    /// What people call a run of it: the image and its firmware.
+    fn title(&self) -> String {
+        let name = self.image.file_name().unwrap_or(self.image.as_os_str());
+        format!("{} on {}", name.display(), self.firmware)
+    }
+
     /// How long to wait.
     fn timeout(&self) -> Duration {
         self.timeout.unwrap_or_else(|| default_timeout(self.accelerator))
@@ -94,7 +100,7 @@ pub async fn boot(
     mut output: impl FnMut(&[u8]),
     events: &Events,
 ) -> Result<(), BootError> {
-    let step = events.step(format!("boot {}", config.image.display()), None, Unit::Items);
+    let step = events.step(format!("boot {}", config.title()), None, Unit::Items);
     let mut machine = Machine::start(config, false).await?;
     let timeout = config.timeout();
     let watched = tokio::time::timeout(timeout, watch(&mut machine, until, &mut output)).await;

@@ -2,13 +2,11 @@
 
 use super::options::{Machine, Sources, disk_size, variable};
 use super::{EXIT_CODES, attach};
-use crate::boot;
-use crate::engine::{self, Build as Engine, Finished, Options};
+use crate::engine::{Build as Engine, Fate, Options};
 use crate::error::Result;
 use crate::output::Format;
 use crate::plan::Overrides;
 use crate::ui::{Ui, terminal};
-use crate::vm::Accel;
 use clap::{Args, ValueEnum};
 use particle_vm_protocol::message::Inside;
 use std::path::PathBuf;
@@ -38,9 +36,15 @@ pub struct Build {
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = variable)]
     pub set: Vec<(String, String)>,
 
-    /// Boot the image afterwards and run the recipe's tests in it
+    /// Boot the image on each firmware that it is for, and run the recipe's tests in it
+    ///
+    /// This is done before the image is converted and put into its place: an image that does not pass replaces nothing.
     #[arg(long)]
     pub test: bool,
+
+    /// With --test: keep an image that does not pass; the exit code is 1 all the same
+    #[arg(long, requires = "test")]
+    pub keep_failed: bool,
 
     /// What to do when a stage fails
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
@@ -82,9 +86,8 @@ impl Build {
         if self.on_failure == OnFailure::Shell && !terminal::is_interactive() {
             return Err(attach::AttachError::NoTerminal.into());
         }
-        let (accel, on_failure, test) = (self.machine.accel, self.on_failure, self.test);
-        let options = self.options();
-        let mut build = Engine::start(&options, accel, ui.events()).await?;
+        let (accel, on_failure, test, keep_failed) = (self.machine.accel, self.on_failure, self.test, self.keep_failed);
+        let mut build = Engine::start(&self.options(), accel, ui.events()).await?;
         let built = match build.run().await {
             Ok(built) => built,
             Err(error) => match build.failed_stage().filter(|_| on_failure == OnFailure::Shell) {
@@ -96,11 +99,16 @@ impl Build {
                 None => return Err(error),
             },
         };
-        let finished = build.publish(built).await?;
-        if test {
-            run_tests(&finished, &options, accel, ui).await?;
+        let made = build.stop(built).await?;
+        let tested = match (test, keep_failed) {
+            (false, _) => Ok(()),
+            (true, true) => made.test(Fate::Published).await,
+            (true, false) => made.test(Fate::Discarded).await,
+        };
+        if tested.is_ok() || keep_failed {
+            made.publish().await?;
         }
-        Ok(0)
+        tested.map(|()| 0)
     }
 
     fn options(self) -> Options {
@@ -116,22 +124,4 @@ impl Build {
             sources: self.sources.into(),
         }
     }
-}
-
-/// Boot the image and run the recipe's tests in it.
-async fn run_tests(finished: &Finished, options: &Options, accel: Accel, ui: &Ui) -> Result<()> {
-    let Some(image) = finished.image().filter(|_| !finished.recipe.tests.is_empty()) else {
-        ui.events().warn("the recipe has no tests");
-        return Ok(());
-    };
-    let machine = engine::boot::Options {
-        image,
-        firmware: Some(engine::boot::firmware(&finished.recipe)),
-        work_dir: options.work_dir.clone(),
-        accel,
-        sources: options.sources.clone(),
-        ..engine::boot::Options::default()
-    };
-    let config = engine::boot::machine(&machine, ui.events()).await?;
-    Ok(boot::run_tests(&config, &finished.recipe.tests, ui.events()).await?)
 }

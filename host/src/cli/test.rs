@@ -3,9 +3,8 @@
 use super::boot::Firmware;
 use super::options::{Machine, Sources, timeout, variable};
 use super::{EXIT_CODES, stdout};
-use crate::boot;
-use crate::engine::boot::{Options, firmware, image, machine};
-use crate::engine::default_output;
+use crate::engine::boot::{Options, firmwares, image, machine, run_tests};
+use crate::engine::{Fate, default_output};
 use crate::error::Result;
 use crate::recipe;
 use crate::ui::Ui;
@@ -16,7 +15,8 @@ use std::time::Duration;
 /// Run the tests of a recipe in its built image
 ///
 /// The image is booted as it is: nothing is installed in it and nothing of it is changed. Each test is a command that
-/// root runs; it passes when it exits with 0 and prints what the recipe expects.
+/// root runs; it passes when it exits with 0 and prints what the recipe expects. They are run on each firmware that the
+/// image is for, in a machine of its own.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXIT_CODES)]
 pub struct Test {
@@ -31,7 +31,7 @@ pub struct Test {
     #[arg(short, long, value_name = "DIR", conflicts_with = "image")]
     pub output: Option<PathBuf>,
 
-    /// The firmware of the machine [default: uefi, unless the image cannot]
+    /// The firmware of the machine [default: each that the image is for]
     #[arg(long, value_enum, value_name = "FIRMWARE")]
     pub firmware: Option<Firmware>,
 
@@ -66,7 +66,7 @@ impl Test {
         let output = self.output.unwrap_or_else(|| default_output(&recipe.name));
         let options = Options {
             image: self.image.unwrap_or_else(|| image(&recipe, &output)),
-            firmware: Some(self.firmware.map_or_else(|| firmware(&recipe), Into::into)),
+            firmware: None,
             timeout: self.timeout,
             work_dir: self.work_dir,
             memory_mib: self.machine.memory,
@@ -78,8 +78,9 @@ impl Test {
             stdout::print(format!("{} has no tests\n", self.recipe.display()))?;
             return Ok(0);
         }
+        let firmwares = self.firmware.map_or_else(|| firmwares(&recipe), |firmware| vec![firmware.into()]);
         let config = machine(&options, ui.events()).await?;
-        boot::run_tests(&config, &recipe.tests, ui.events()).await?;
+        run_tests(&config, &recipe.tests, &firmwares, Fate::Stays, ui.events()).await?;
         Ok(0)
     }
 }

@@ -1,12 +1,14 @@
 //! The verbs `boot` and `test`: an image in a machine with its firmware.
 
 use super::host::{Host, Sources, processors};
-use crate::boot::{BootConfig, UefiFiles};
+use super::{EngineError, Fate};
+use crate::appliance::Appliance;
+use crate::boot::{self, BootConfig, UefiFiles};
 use crate::dirs::Dirs;
 use crate::error::Result;
 use crate::event::Events;
-use crate::recipe::{Recipe, firmwares};
-use crate::vm::Accel;
+use crate::recipe::{self, Recipe, Test};
+use crate::vm::{Accel, Accelerator};
 use particle_vm_protocol::stage::Firmware;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,7 +48,12 @@ pub async fn machine(options: &Options, events: &Events) -> Result<BootConfig> {
     let host = Host::detect(Dirs::new()?, options.accel, events).await?;
     let appliance = host.appliance(&options.sources, events).await?;
     let accelerator = host.accelerator(&appliance, events).await?;
-    Ok(BootConfig {
+    Ok(config(options, &host, &appliance, accelerator))
+}
+
+/// The machine for an image, with the firmware of `appliance`.
+pub(super) fn config(options: &Options, host: &Host, appliance: &Appliance, accelerator: Accelerator) -> BootConfig {
+    BootConfig {
         qemu: host.hypervisor.program().to_owned(),
         accelerator,
         image: options.image.clone(),
@@ -56,17 +63,32 @@ pub async fn machine(options: &Options, events: &Events) -> Result<BootConfig> {
         cpus: options.cpus.unwrap_or(processors().min(MAX_CPUS)),
         work_dir: options.work_dir.clone().unwrap_or_else(|| host.dirs.work()),
         timeout: options.timeout,
-    })
+    }
 }
 
-/// The firmware that an image of `recipe` is tested with: UEFI, if it boots on it.
-pub fn firmware(recipe: &Recipe) -> Firmware {
-    let possible = firmwares(recipe.bootloader(), recipe.disk.sector_size);
-    if possible.contains(&Firmware::Bios) && !possible.contains(&Firmware::Uefi) {
-        Firmware::Bios
-    } else {
-        Firmware::Uefi
+/// The firmwares that an image of `recipe` is tested with: all that its bootloader is installed for.
+pub fn firmwares(recipe: &Recipe) -> Vec<Firmware> {
+    recipe::firmwares(recipe.bootloader(), recipe.disk.sector_size)
+}
+
+/// Run `tests` in the image of `config` on each of `firmwares`. The first that it fails on ends it: most of what goes
+/// wrong goes wrong on all of them. `fate` is what becomes of the image then.
+///
+/// # Errors
+/// When the image does not boot, or a test fails.
+pub async fn run_tests(
+    config: &BootConfig,
+    tests: &[Test],
+    firmwares: &[Firmware],
+    fate: Fate,
+    events: &Events,
+) -> std::result::Result<(), EngineError> {
+    for &firmware in firmwares {
+        let config = BootConfig { firmware, ..config.clone() };
+        let tested = boot::run_tests(&config, tests, events).await;
+        tested.map_err(|source| EngineError::Tests { firmware, fate, source })?;
     }
+    Ok(())
 }
 
 /// The image of `recipe` in the folder of its outputs: in the first of its formats that is there.

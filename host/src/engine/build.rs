@@ -1,10 +1,11 @@
 //! The verb `build`: recipe, plan, room, appliance, VM, stages, outputs.
 
-use super::EngineError;
 use super::host::{Host, WORKSPACE_PREFIX};
 use super::prepare::{Options, Prepared, prepare};
+use super::{EngineError, Fate, boot};
 use crate::appliance::Appliance;
 use crate::apt::Reason;
+use crate::boot::BootConfig;
 use crate::dirs::Dirs;
 use crate::error::{Error, Result};
 use crate::event::{Events, Unit};
@@ -17,7 +18,7 @@ use crate::vm::{Accel, Accelerator, Disk, LinkError, Session, VmError};
 use crate::workspace::Workspace;
 use particle_vm_protocol::message::Built;
 use particle_vm_protocol::{Job, JobResult, Stage};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A build whose VM runs.
 pub struct Build {
@@ -29,28 +30,20 @@ pub struct Build {
     record: Record,
     events: Events,
     recipe: Recipe,
-    output: PathBuf,
+    machine: BootConfig,
     planned: Planned,
     proxy: Proxy,
     manifest: Manifest,
 }
 
-/// A build whose outputs are in their places.
-#[derive(Debug)]
-pub struct Finished {
-    /// The recipe.
-    pub recipe: Recipe,
-    /// Folder of the outputs.
-    pub output: PathBuf,
-    /// What went into the image and what came out.
-    pub manifest: Manifest,
-}
-
-impl Finished {
-    /// The image to test: the first of the outputs.
-    pub fn image(&self) -> Option<PathBuf> {
-        self.manifest.outputs.first().map(|output| self.output.join(&output.file))
-    }
+/// A build whose disk is made, and whose VM has ended: there is one image, which nobody sees yet.
+pub struct Made {
+    folder: OutputFolder,
+    record: Record,
+    events: Events,
+    recipe: Recipe,
+    machine: BootConfig,
+    manifest: Manifest,
 }
 
 impl Build {
@@ -86,21 +79,11 @@ impl Build {
             prepared.planned = plan(&prepared.recipe, &prepared.facts, &options.overrides)?;
         }
         let manifest = manifest(&prepared, &appliance, &host, session.accelerator(), &options.recipe);
-        let Prepared { recipe, planned, output, .. } = prepared;
-        let waits = false;
-        Ok(Self {
-            session,
-            waits,
-            folder,
-            _workspace: workspace,
-            record,
-            events,
-            recipe,
-            output,
-            planned,
-            proxy,
-            manifest,
-        })
+        let image = boot::Options { image: folder.target(), work_dir: Some(work_dir), ..boot::Options::default() };
+        let machine = boot::config(&image, &host, &appliance, session.accelerator());
+        let Prepared { recipe, planned, .. } = prepared;
+        let (waits, _workspace) = (false, workspace);
+        Ok(Self { session, waits, folder, _workspace, record, events, recipe, machine, planned, proxy, manifest })
     }
 
     /// Run the stages and make the disk.
@@ -124,19 +107,19 @@ impl Build {
         self.waits.then_some(&mut self.session)
     }
 
-    /// Power the VM off, and put the outputs in their places.
+    /// Power the VM off; its disks but the image's are given back.
     ///
     /// # Errors
-    /// When the VM does not end well, or an output cannot be made.
-    pub async fn publish(self, built: Built) -> Result<Finished> {
+    /// When the VM does not end well.
+    pub async fn stop(self, built: Built) -> Result<Made> {
         let step = self.events.step("stop VM", None, Unit::Items);
         self.session.power_off().await?;
         step.finish();
         let mut manifest = self.manifest;
         manifest.packages = built.packages;
         manifest.inputs = self.proxy.record().inputs();
-        let manifest = self.folder.publish(manifest, self.record, &self.events).await?;
-        Ok(Finished { recipe: self.recipe, output: self.output, manifest })
+        let Self { folder, record, events, recipe, machine, .. } = self;
+        Ok(Made { folder, record, events, recipe, machine, manifest })
     }
 
     /// A stage that fails because it got nothing from the network says so in its own words; the proxy knows better.
@@ -153,6 +136,31 @@ impl Build {
             }
             (None, _) => error.into(),
         }
+    }
+}
+
+impl Made {
+    /// Run the recipe's tests in the image, on each firmware that it is for. `fate` is what will become of it if it does
+    /// not pass. The image is not changed.
+    ///
+    /// # Errors
+    /// When it does not boot, or a test fails.
+    pub async fn test(&self, fate: Fate) -> Result<()> {
+        if self.recipe.tests.is_empty() {
+            self.events.warn("the recipe has no tests");
+            return Ok(());
+        }
+        let firmwares = boot::firmwares(&self.recipe);
+        Ok(boot::run_tests(&self.machine, &self.recipe.tests, &firmwares, fate, &self.events).await?)
+    }
+
+    /// Make the outputs of the image, and put them in their places.
+    ///
+    /// # Errors
+    /// When an output cannot be made.
+    pub async fn publish(self) -> Result<()> {
+        self.folder.publish(self.manifest, self.record, &self.events).await?;
+        Ok(())
     }
 }
 

@@ -1,8 +1,10 @@
 //! Why a verb failed for a reason that no other layer can tell.
 
 use crate::apt::Reason;
+use crate::boot::BootError;
 use crate::error::{Class, Classify};
 use crate::vm::VmError;
+use particle_vm_protocol::stage::Firmware;
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -37,6 +39,17 @@ pub enum EngineError {
         #[source]
         source: VmError,
     },
+    /// The image does not do what its recipe says.
+    #[error("the image did not pass its tests on {firmware}{}", .fate.clause())]
+    Tests {
+        /// What it was booted with.
+        firmware: Firmware,
+        /// What becomes of it.
+        fate: Fate,
+        /// What was wrong.
+        #[source]
+        source: BootError,
+    },
     /// A file of this machine cannot be used.
     #[error("cannot use {}", .path.display())]
     File {
@@ -46,6 +59,27 @@ pub enum EngineError {
         #[source]
         source: io::Error,
     },
+}
+
+/// What becomes of an image that does not pass its tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays where it was.
+    Stays,
+    /// It is put into its place all the same.
+    Published,
+    /// It is thrown away; the outputs of an earlier build stay.
+    Discarded,
+}
+
+impl Fate {
+    fn clause(self) -> &'static str {
+        match self {
+            Self::Stays => "",
+            Self::Published => "; it was kept all the same",
+            Self::Discarded => "; it was not kept",
+        }
+    }
 }
 
 fn untrusted(reason: Reason) -> &'static str {
@@ -60,6 +94,7 @@ impl Classify for EngineError {
         match self {
             Self::Network { .. } | Self::Untrusted { .. } => Class::Network,
             Self::Refused { .. } => Class::Build,
+            Self::Tests { source, .. } => source.class(),
             Self::File { .. } => Class::Host,
         }
     }
@@ -80,6 +115,11 @@ impl Classify for EngineError {
                 Some("build again: what it sent is not kept; if that does not help, name another mirror".into())
             }
             Self::Refused { advice, .. } => Some(advice.clone()),
+            Self::Tests { fate: Fate::Discarded, source, .. } if source.class() == Class::Build => Some(
+                "build with `--keep-failed` to get the image all the same, and look at it with `particle-vm boot --interactive`"
+                    .into(),
+            ),
+            Self::Tests { source, .. } => source.advice(),
             Self::File { .. } => None,
         }
     }
@@ -95,6 +135,7 @@ impl Classify for EngineError {
                 Some(lines)
             }
             Self::Untrusted { source, .. } | Self::Refused { source, .. } => source.details(),
+            Self::Tests { source, .. } => source.details(),
             Self::File { .. } => None,
         }
     }

@@ -7,7 +7,7 @@ mod host;
 mod prepare;
 pub mod shell;
 
-pub use build::{Build, Finished};
-pub use error::EngineError;
+pub use build::{Build, Made};
+pub use error::{EngineError, Fate};
 pub use host::{Host, Sources};
 pub use prepare::{Options, Prepared, default_output, prepare};

@@ -87,18 +87,18 @@ pub async fn run_tests(config: &BootConfig, tests: &[Test], events: &Events) -> 
     let Some(Ports { word, shell }) = machine.test.take() else { return Ok(()) };
     let mut guest = Guest { word, shell: Shell::new(shell), timeout: config.timeout() };
     let mut failed = Vec::new();
-    let step = events.step(format!("boot {}", config.image.display()), None, Unit::Items);
+    let step = events.step(format!("boot {}", config.title()), None, Unit::Items);
     let up = beside(&mut machine, async |qmp| guest.connect(qmp).await).await;
     guest.is_up(up, &mut machine).await?;
     step.finish();
     for test in tests {
         if test.reboot {
-            let step = events.step(format!("reboot {}", config.image.display()), None, Unit::Items);
+            let step = events.step(format!("reboot {}", config.title()), None, Unit::Items);
             let up = beside(&mut machine, async |qmp| guest.restart(qmp).await).await;
             guest.is_up(up, &mut machine).await?;
             step.finish();
         }
-        let step = events.step(format!("test {}", test.name), None, Unit::Items);
+        let step = events.step(format!("test {} ({})", test.name, config.firmware), None, Unit::Items);
         match beside(&mut machine, async |_| run(&mut guest.shell, test).await).await {
             Beside::Done(Ok(failure)) => {
                 if let Some(failure) = failure {
