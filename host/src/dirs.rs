@@ -56,6 +56,11 @@ impl Dirs {
         self.cache.join("facts")
     }
 
+    /// Logs of builds that failed, and of those under way.
+    pub fn logs(&self) -> PathBuf {
+        self.cache.join("logs")
+    }
+
     /// Scratch disks and sockets of the builds under way, unless `--work-dir` names another place.
     pub fn work(&self) -> PathBuf {
         self.cache.join("work")

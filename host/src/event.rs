@@ -83,6 +83,11 @@ pub enum Event {
         /// SHA-256 in hexadecimal.
         sha256: String,
     },
+    /// The log of a build that failed or was interrupted is in its place.
+    LogKept {
+        /// Its path.
+        path: String,
+    },
 }
 
 /// What a progress counts.

@@ -76,6 +76,39 @@ fn an_image_that_does_not_pass_its_tests_is_kept_on_request() {
 }
 
 #[test]
+fn a_failed_build_keeps_its_log() {
+    let place = Place::new();
+    let mirror = Mirror::start(Fault::None);
+    place.write("tiny.gpg", mirror::keyring());
+    // A name of its own: the logs of all tests lie in one cache.
+    let recipe = |last: &str| {
+        mirror.recipe(&script(&format!("echo the first words; {last}"))).replace("name: tiny", "name: kept-log")
+    };
+    let log = place.cache().join("particle-vm/logs/kept-log.log");
+    let file = place.write("kept-log.yml", recipe("exit 7"));
+    let out = place.path().join("new/kept-log");
+    let arguments = ["--output", out.to_str().unwrap()];
+    let build = || {
+        let mut all = vec!["build", file.to_str().unwrap()];
+        all.extend(arguments);
+        place.start(&all).finish(DEADLINE)
+    };
+    let outcome = build().exits(1);
+    assert_eq!(outcome.stderr.lines().last(), Some(format!("whole log: {}", log.display()).as_str()));
+    let text = std::fs::read_to_string(&log).unwrap();
+    measured("a_failed_build_keeps_its_log", "bytes of the log", text.len());
+    for expected in ["stage 1/2 debootstrap: done", "the first words", "error (build): "] {
+        assert!(text.contains(expected), "no {expected:?} in {text}");
+    }
+    assert!(!out.parent().unwrap().exists(), "the output folder stayed");
+
+    place.write("kept-log.yml", recipe("true"));
+    let _ = build().exits(0);
+    assert!(!log.exists(), "the log of the failure stayed after a success");
+    leftovers::no_processes(&place);
+}
+
+#[test]
 fn a_stage_that_exits_non_zero() {
     let stage = script("echo the last words; exit 7");
     fails(&stage, &[], 1, &["exit", "7", "2/2 run", "the last words"]);

@@ -4,7 +4,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use particle_vm_tests::{Fault, Mirror, Place, leftovers, mirror};
+use particle_vm_tests::{Fault, Mirror, Place, leftovers, measured, mirror};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,7 +78,13 @@ fn interrupted(signal: Signal, phase: Phase) {
     let mut running = scene.start(if matches!(phase, Phase::Convert) { "0" } else { "1000" });
     running.wait_for(phase.begins_with(), DEADLINE);
     running.signal(signal);
-    let _ = running.finish(Duration::from_secs(10)).exits(130).says(&[signal.as_str()]);
+    let outcome =
+        running.finish(Duration::from_secs(10)).exits(130).says(&[signal.as_str(), "particle-vm/logs/tiny.log"]);
+    measured(
+        "interrupted",
+        &format!("seconds from the start to the end by {signal}, {phase:?}"),
+        outcome.took.as_secs_f64(),
+    );
     scene.is_clean();
 }
 

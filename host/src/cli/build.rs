@@ -2,9 +2,10 @@
 
 use super::options::{Machine, Sources, disk_size, variable};
 use super::{EXIT_CODES, attach};
-use crate::engine::{Build as Engine, Fate, Options};
+use crate::dirs::Dirs;
+use crate::engine::{Build as Engine, Fate, Options, prepare};
 use crate::error::Result;
-use crate::output::Format;
+use crate::output::{Format, Record};
 use crate::plan::Overrides;
 use crate::ui::{Ui, terminal};
 use clap::{Args, ValueEnum};
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 /// the VM runs; this takes a few minutes, once. What is downloaded is kept, and a second build downloads it no more.
 ///
 /// The images, SHA256SUMS, manifest.json and build.log appear in the output folder when all of them are complete;
-/// earlier ones stay until then.
+/// earlier ones stay until then. Of a build that fails or is interrupted only its log stays, in the cache.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXIT_CODES)]
 pub struct Build {
@@ -86,12 +87,24 @@ impl Build {
         if self.on_failure == OnFailure::Shell && !terminal::is_interactive() {
             return Err(attach::AttachError::NoTerminal.into());
         }
-        let (accel, on_failure, test, keep_failed) = (self.machine.accel, self.on_failure, self.test, self.keep_failed);
-        let mut build = Engine::start(&self.options(), accel, ui.events()).await?;
+        let dirs = Dirs::new()?;
+        let options = self.options();
+        let prepared = prepare(&options, &dirs).await?;
+        let (events, mut record) = Record::start(&dirs.logs(), &prepared.recipe.name, ui.events())?;
+        let build = Engine::start(prepared, &options, &dirs, self.machine.accel, &events).await;
+        let result = match build {
+            Ok(build) => self.finish(build, &mut record, ui).await,
+            Err(error) => Err(error),
+        };
+        result.inspect_err(|error| record.fail(error))
+    }
+
+    async fn finish(&self, mut build: Engine, record: &mut Record, ui: &Ui) -> Result<u8> {
         let built = match build.run().await {
             Ok(built) => built,
-            Err(error) => match build.failed_stage().filter(|_| on_failure == OnFailure::Shell) {
+            Err(error) => match build.failed_stage().filter(|_| self.on_failure == OnFailure::Shell) {
                 Some(session) => {
+                    record.fail(&error);
                     ui.report(&error);
                     attach::attach(session, Vec::new(), Inside::Tree, ui).await?;
                     return Ok(error.get().class().exit_code());
@@ -100,28 +113,28 @@ impl Build {
             },
         };
         let made = build.stop(built).await?;
-        let tested = match (test, keep_failed) {
+        let tested = match (self.test, self.keep_failed) {
             (false, _) => Ok(()),
             (true, true) => made.test(Fate::Published).await,
             (true, false) => made.test(Fate::Discarded).await,
         };
-        if tested.is_ok() || keep_failed {
-            made.publish().await?;
+        if tested.is_ok() || self.keep_failed {
+            made.publish(record).await?;
         }
         tested.map(|()| 0)
     }
 
-    fn options(self) -> Options {
+    fn options(&self) -> Options {
         let overrides =
             Overrides { memory_mib: self.machine.memory, scratch_bytes: self.scratch_size, cpus: self.machine.cpus };
         Options {
-            recipe: self.recipe,
-            variables: self.set.into_iter().collect(),
-            output: self.output,
-            formats: self.formats,
-            work_dir: self.work_dir,
+            recipe: self.recipe.clone(),
+            variables: self.set.iter().cloned().collect(),
+            output: self.output.clone(),
+            formats: self.formats.clone(),
+            work_dir: self.work_dir.clone(),
             overrides,
-            sources: self.sources.into(),
+            sources: self.sources.clone().into(),
         }
     }
 }

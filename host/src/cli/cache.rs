@@ -27,7 +27,8 @@ pub struct Cache {
 pub enum Verb {
     /// List what is kept, with its size and its place
     Ls,
-    /// Remove downloaded packages, those first that have not been used for the longest time, and what killed builds left
+    /// Remove downloaded packages, those first that have not been used for the longest time, the logs of builds that
+    /// failed, and what killed builds left
     ///
     /// Appliances are removed with `particle-vm appliance rm`.
     Prune(Prune),
@@ -43,7 +44,7 @@ pub struct Prune {
 
 /// The cache cannot be read.
 #[derive(Debug, Error)]
-#[error("cannot read {}", .path.display())]
+#[error("cannot read or remove {}", .path.display())]
 pub struct CacheError {
     path: PathBuf,
     #[source]
@@ -74,6 +75,7 @@ fn list(dirs: &Dirs) -> Result<u8> {
     let folders = [
         ("appliances", dirs.appliances()),
         ("downloads", dirs.store()),
+        ("logs of failed builds", dirs.logs()),
         ("facts about this machine", dirs.facts()),
         ("builds under way", dirs.work()),
     ];
@@ -88,13 +90,32 @@ fn list(dirs: &Dirs) -> Result<u8> {
 
 fn prune(dirs: &Dirs, keep: u64) -> Result<u8> {
     let pruned = Store::open(&dirs.store())?.prune(keep)?;
-    let work = dirs.work();
-    if work.exists() {
-        workspace::sweep(&work, "").map_err(|source| CacheError { path: work.clone(), source })?;
+    for folder in [dirs.work(), dirs.logs()].iter().filter(|folder| folder.exists()) {
+        workspace::sweep(folder, "").map_err(|source| CacheError { path: folder.clone(), source })?;
     }
+    let logs = remove_files(&dirs.logs())?;
     let size = ByteSize(pruned.bytes).display().iec();
-    stdout::print(format!("removed {} downloads, {size}\n", pruned.objects))?;
+    stdout::print(format!("removed {} downloads, {size}, and {logs} logs\n", pruned.objects))?;
     Ok(0)
+}
+
+/// Remove the files in `folder`, which need not exist; tells how many there were.
+fn remove_files(folder: &Path) -> std::result::Result<usize, CacheError> {
+    let failed = |path: &Path, source| CacheError { path: path.to_owned(), source };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(failed(folder, error)),
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let entry = entry.map_err(|source| failed(folder, source))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            std::fs::remove_file(entry.path()).map_err(|source| failed(&entry.path(), source))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 /// What is allocated on the disk for the files beneath `path`, which need not exist.

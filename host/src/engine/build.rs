@@ -1,7 +1,7 @@
 //! The verb `build`: recipe, plan, room, appliance, VM, stages, outputs.
 
 use super::host::{Host, WORKSPACE_PREFIX};
-use super::prepare::{Options, Prepared, prepare};
+use super::prepare::{Options, Prepared};
 use super::{EngineError, Fate, boot};
 use crate::appliance::Appliance;
 use crate::apt::Reason;
@@ -27,7 +27,6 @@ pub struct Build {
     waits: bool,
     folder: OutputFolder,
     _workspace: Workspace,
-    record: Record,
     events: Events,
     recipe: Recipe,
     machine: BootConfig,
@@ -39,7 +38,6 @@ pub struct Build {
 /// A build whose disk is made, and whose VM has ended: there is one image, which nobody sees yet.
 pub struct Made {
     folder: OutputFolder,
-    record: Record,
     events: Events,
     recipe: Recipe,
     machine: BootConfig,
@@ -47,20 +45,23 @@ pub struct Made {
 }
 
 impl Build {
-    /// Check everything that can be checked before, and start the VM.
+    /// Check what can be checked before, and start the VM.
     ///
     /// # Errors
-    /// When something is wrong with the recipe, the host lacks something, or the VM does not start.
-    pub async fn start(options: &Options, accel: Accel, events: &Events) -> Result<Self> {
-        let dirs = Dirs::new()?;
-        let mut prepared = prepare(options, &dirs).await?;
+    /// When the host lacks something, or the VM does not start.
+    pub async fn start(
+        mut prepared: Prepared,
+        options: &Options,
+        dirs: &Dirs,
+        accel: Accel,
+        events: &Events,
+    ) -> Result<Self> {
         let folder = OutputFolder::prepare(&prepared.output, &prepared.recipe.name, &prepared.formats)?;
-        let (events, record) = folder.record(events)?;
-        let host = Host::detect(dirs, accel, &events).await?;
+        let host = Host::detect(dirs.clone(), accel, events).await?;
         let work_dir = options.work_dir.clone().unwrap_or_else(|| host.dirs.work());
         room(&prepared, &work_dir, &host)?;
         let workspace = Workspace::new(&work_dir, WORKSPACE_PREFIX)?;
-        let appliance = host.appliance(&options.sources, &events).await?;
+        let appliance = host.appliance(&options.sources, events).await?;
 
         let (policy, store) = (Policy::new(&prepared.planned.allow)?, Store::open(&host.dirs.store())?);
         let proxy = Proxy::new(policy, store, Upstream::from_env()?, events.clone())?;
@@ -72,7 +73,7 @@ impl Build {
         config.target = Some(Disk { path: folder.target(), bytes: needs.target_bytes });
         config.work_share = uses_files(&prepared.recipe).then(|| prepared.recipe.folder().to_owned());
         config.network = Some(proxy.clone());
-        let session = Session::start(&config, &events).await?;
+        let session = Session::start(&config, events).await?;
 
         if session.accelerator() == Accelerator::Kvm {
             prepared.facts.emulated = false;
@@ -83,7 +84,18 @@ impl Build {
         let machine = boot::config(&image, &host, &appliance, session.accelerator());
         let Prepared { recipe, planned, .. } = prepared;
         let (waits, _workspace) = (false, workspace);
-        Ok(Self { session, waits, folder, _workspace, record, events, recipe, machine, planned, proxy, manifest })
+        Ok(Self {
+            session,
+            waits,
+            folder,
+            _workspace,
+            events: events.clone(),
+            recipe,
+            machine,
+            planned,
+            proxy,
+            manifest,
+        })
     }
 
     /// Run the stages and make the disk.
@@ -118,8 +130,8 @@ impl Build {
         let mut manifest = self.manifest;
         manifest.packages = built.packages;
         manifest.inputs = self.proxy.record().inputs();
-        let Self { folder, record, events, recipe, machine, .. } = self;
-        Ok(Made { folder, record, events, recipe, machine, manifest })
+        let Self { folder, events, recipe, machine, .. } = self;
+        Ok(Made { folder, events, recipe, machine, manifest })
     }
 
     /// A stage that fails because it got nothing from the network says so in its own words; the proxy knows better.
@@ -154,12 +166,12 @@ impl Made {
         Ok(boot::run_tests(&self.machine, &self.recipe.tests, &firmwares, fate, &self.events).await?)
     }
 
-    /// Make the outputs of the image, and put them in their places.
+    /// Make the outputs of the image, and put them in their places. `record` has listened to the build.
     ///
     /// # Errors
     /// When an output cannot be made.
-    pub async fn publish(self) -> Result<()> {
-        self.folder.publish(self.manifest, self.record, &self.events).await?;
+    pub async fn publish(self, record: &mut Record) -> Result<()> {
+        self.folder.publish(self.manifest, record, &self.events).await?;
         Ok(())
     }
 }

@@ -20,6 +20,9 @@ pub enum OutputError {
         #[source]
         source: WorkspaceError,
     },
+    /// There is no place for the log.
+    #[error("there is no place for the log of the build")]
+    Log(#[source] WorkspaceError),
     /// Something that is not a file has the name of an output.
     #[error("{} is in the way: it is not a regular file", .path.display())]
     InTheWay {
@@ -82,6 +85,7 @@ impl Classify for OutputError {
         let full = "free some space there, or name a folder on another file system with --output";
         match self {
             Self::Folder { .. } => Some("name a folder that you can write to with --output".into()),
+            Self::Log(source) => source.advice(),
             Self::InTheWay { .. } => Some("move it away, or name another folder with --output".into()),
             Self::Convert { source: ChildError::Spawn { source, .. }, .. }
                 if source.kind() == io::ErrorKind::NotFound =>

@@ -26,6 +26,26 @@ pub struct OutputFolder {
     name: String,
     formats: Vec<Format>,
     workspace: Workspace,
+    // After what lies in them.
+    _created: Created,
+}
+
+/// Folders that were made for the outputs, the innermost first; those that are still empty go when this is dropped.
+struct Created(Vec<PathBuf>);
+
+impl Created {
+    /// Those of `dir` and the folders above it that are not there yet.
+    fn of(dir: &Path) -> Self {
+        let missing = dir.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        Self(missing.map(Path::to_owned).collect())
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        // One with something in it cannot be removed, and neither can those above it.
+        let _ = self.0.iter().try_for_each(std::fs::remove_dir);
+    }
 }
 
 impl OutputFolder {
@@ -34,12 +54,13 @@ impl OutputFolder {
     /// # Errors
     /// When the folder cannot be written to, or a folder or a special file has the name of an output.
     pub fn prepare(dir: &Path, name: &str, formats: &[Format]) -> Result<Self, OutputError> {
+        let _created = Created::of(dir);
         let workspace = Workspace::new(dir, WORKSPACE_PREFIX)
             .map_err(|source| OutputError::Folder { dir: dir.to_owned(), source })?;
         let mut formats = formats.to_vec();
         formats.sort_unstable();
         formats.dedup();
-        let folder = Self { dir: dir.to_owned(), name: name.to_owned(), formats, workspace };
+        let folder = Self { dir: dir.to_owned(), name: name.to_owned(), formats, workspace, _created };
         let images = folder.formats.iter().map(|format| folder.file_name(*format));
         for file in images.chain([MANIFEST, CHECKSUMS, LOG].map(String::from)) {
             not_in_the_way(&folder.dir.join(file))?;
@@ -53,16 +74,8 @@ impl OutputFolder {
         self.made(&self.file_name(Format::Raw))
     }
 
-    /// Begin the build log. The events of the build must be sent to what this gives back.
-    ///
-    /// # Errors
-    /// When the log cannot be created.
-    pub fn record(&self, events: &Events) -> Result<(Events, Record), OutputError> {
-        Record::start(&self.made(LOG), events)
-    }
-
-    /// Make all outputs from the target disk, and put them in their places when all of them are complete. `events`
-    /// is the sender that [`Self::record`] gave.
+    /// Make all outputs from the target disk, and put them in their places when all of them are complete. `record`
+    /// has listened to the build, and `events` is the sender that it gave.
     ///
     /// Each file is replaced by a rename: a reader sees the old one or the new one. `SHA256SUMS` comes last, so that
     /// `sha256sum -c` tells if the machine went down in between.
@@ -72,11 +85,11 @@ impl OutputFolder {
     pub async fn publish(
         self,
         mut manifest: Manifest,
-        record: Record,
+        record: &mut Record,
         events: &Events,
     ) -> Result<Manifest, OutputError> {
         manifest.outputs = self.make_images(events).await?;
-        manifest.timings = record.finish().await?;
+        manifest.timings = record.finish(&self.made(LOG))?;
         manifest.created = jiff::Timestamp::now();
         let mut text = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| OutputError::Write { path: self.made(MANIFEST), source: error.into() })?;
@@ -93,6 +106,7 @@ impl OutputFolder {
         }
         self.write(CHECKSUMS, sums.as_bytes())?;
         self.put_in_place(&manifest.outputs).await?;
+        record.succeed();
 
         for output in &manifest.outputs {
             let path = self.dir.join(&output.file).display().to_string();
@@ -235,8 +249,9 @@ mod tests {
         target.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         target.set_len(64 << 20).unwrap();
         target.write_all_at(content, 1 << 20).unwrap();
-        let (events, record) = folder.record(&Events::none())?;
-        folder.publish(manifest(), record, &events).await
+        let logs = tempfile::tempdir().unwrap();
+        let (events, mut record) = Record::start(logs.path(), "test", &Events::none())?;
+        folder.publish(manifest(), &mut record, &events).await
     }
 
     fn names(dir: &Path) -> Vec<String> {
@@ -302,11 +317,23 @@ mod tests {
         publish(dir.path(), &[Format::Raw], b"first").await.unwrap();
         let before = std::fs::read(dir.path().join(CHECKSUMS)).unwrap();
         let folder = OutputFolder::prepare(dir.path(), "test", &[Format::Raw, Format::Qcow2]).unwrap();
-        let (events, record) = folder.record(&Events::none()).unwrap();
+        let logs = tempfile::tempdir().unwrap();
+        let (events, mut record) = Record::start(logs.path(), "test", &Events::none()).unwrap();
         // No target disk was made, so there is nothing to convert.
-        folder.publish(manifest(), record, &events).await.unwrap_err();
+        folder.publish(manifest(), &mut record, &events).await.unwrap_err();
         assert_eq!(std::fs::read(dir.path().join(CHECKSUMS)).unwrap(), before);
         assert_eq!(names(dir.path()), ["SHA256SUMS", "build.log", "manifest.json", "test.raw"]);
+    }
+
+    #[test]
+    fn a_folder_that_was_made_for_nothing_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out/test");
+        drop(OutputFolder::prepare(&out, "test", &[Format::Raw]).unwrap());
+        assert_eq!(names(dir.path()), [""; 0]);
+        std::fs::create_dir(dir.path().join("out")).unwrap();
+        drop(OutputFolder::prepare(&out, "test", &[Format::Raw]).unwrap());
+        assert_eq!(names(dir.path()), ["out"]);
     }
 
     #[test]

@@ -2,75 +2,157 @@
 
 use super::OutputError;
 use super::manifest::{Timing, TimingKind};
+use crate::error::Error;
 use crate::event::{Event, Events};
+use crate::workspace::Workspace;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::AbortHandle;
 
-/// A listener that writes `build.log` and keeps the timings. It ends when it is finished or dropped.
+/// Beginning of the names of the folders in which logs are written.
+const WORKSPACE_PREFIX: &str = ".build-";
+
+/// A listener that writes the log of a build and keeps the timings.
+///
+/// The log is written in the cache. It goes with the outputs of a build that succeeds, and stays in the cache, by the name
+/// of its recipe, when the build fails or this is dropped before its end: that is how a build is interrupted.
 pub struct Record {
-    stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<io::Result<Vec<Timing>>>,
-    path: PathBuf,
+    listener: Arc<Mutex<Listener>>,
+    task: AbortHandle,
+    /// Holds the log until the end.
+    workspace: Workspace,
+    /// Where the log is kept when the build fails.
+    kept: PathBuf,
+    /// Where it is told.
+    told: Events,
+    ended: bool,
 }
 
 impl Record {
-    /// Begin to listen to `events` and to write to `path`. The events of the build must be sent to what this gives
-    /// back.
+    /// Begin to listen to `events` and to write the log of a build called `name`, which will be kept in the folder `logs`
+    /// if it fails. The events of the build must be sent to what this gives back.
     ///
     /// # Errors
-    /// When the file cannot be created.
-    pub(super) fn start(path: &Path, events: &Events) -> Result<(Events, Self), OutputError> {
-        let file = File::create_new(path).map_err(|source| OutputError::Write { path: path.to_owned(), source })?;
+    /// When the log cannot be created.
+    pub fn start(logs: &Path, name: &str, events: &Events) -> Result<(Events, Self), OutputError> {
+        let workspace = Workspace::new(logs, WORKSPACE_PREFIX).map_err(OutputError::Log)?;
+        let path = log(&workspace);
+        let file = File::create_new(&path).map_err(|source| OutputError::Write { path, source })?;
+        let told = events.clone();
         let (events, receiver) = events.with_listener();
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(listen(Writer::new(BufWriter::new(file)), receiver, stopped));
-        Ok((events, Self { stop: Some(stop), task, path: path.to_owned() }))
+        let writer = Writer::new(BufWriter::new(file));
+        let listener = Arc::new(Mutex::new(Listener { events: receiver, writer, failure: None }));
+        let listening = Arc::clone(&listener);
+        let task = tokio::spawn(std::future::poll_fn(move |context| lock(&listening).poll(context))).abort_handle();
+        let kept = logs.join(format!("{name}.log"));
+        Ok((events, Self { listener, task, workspace, kept, told, ended: false }))
     }
 
-    /// Write what has been sent until now, and give back the timings.
+    /// Write what has been sent until now, copy the log to `path`, and give back the timings.
     ///
     /// # Errors
     /// When the log could not be written.
-    pub(super) async fn finish(mut self) -> Result<Vec<Timing>, OutputError> {
-        let failed = |source| OutputError::Write { path: self.path.clone(), source };
-        drop(self.stop.take());
-        (&mut self.task).await.map_err(|error| failed(error.into()))?.map_err(failed)
+    pub(super) fn finish(&mut self, path: &Path) -> Result<Vec<Timing>, OutputError> {
+        let failed = |path: &Path, source| OutputError::Write { path: path.to_owned(), source };
+        self.task.abort();
+        let mut listener = lock(&self.listener);
+        listener.write_all().map_err(|source| failed(&log(&self.workspace), source))?;
+        std::fs::copy(log(&self.workspace), path).map_err(|source| failed(path, source))?;
+        Ok(std::mem::take(&mut listener.writer.timings))
+    }
+
+    /// The build has succeeded: nothing is kept, and the log of a failure before it has had its time.
+    pub(super) fn succeed(&mut self) {
+        self.ended = true;
+        // There need not be one; one that stays is replaced by the next.
+        let _ = std::fs::remove_file(&self.kept);
+    }
+
+    /// The build has failed: keep the log, with `error` at its end. Does nothing after the end.
+    pub fn fail(&mut self, error: &Error) {
+        if !self.ended {
+            let mut lines = vec![format!("error ({}): {error}", error.get().class().name())];
+            lines.extend(error.get().details().iter().flat_map(|text| text.lines()).map(|line| format!("  {line}")));
+            self.keep(&lines);
+        }
+    }
+
+    fn keep(&mut self, last: &[String]) {
+        self.ended = true;
+        self.task.abort();
+        let mut listener = lock(&self.listener);
+        let written = last.iter().try_for_each(|line| {
+            listener.write_all()?;
+            listener.writer.line(format_args!("{line}"))
+        });
+        let kept = written.and_then(|()| listener.write_all());
+        match kept.and_then(|()| std::fs::rename(log(&self.workspace), &self.kept)) {
+            Ok(()) => self.told.send(Event::LogKept { path: self.kept.display().to_string() }),
+            Err(error) => self.told.warn(format!("cannot keep the log as {}: {error}", self.kept.display())),
+        }
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.task.abort();
+        if !self.ended {
+            self.keep(&["interrupted".into()]);
+        }
     }
 }
 
-async fn listen<W: Write>(
-    mut writer: Writer<W>,
-    mut events: mpsc::UnboundedReceiver<Event>,
-    mut stopped: oneshot::Receiver<()>,
-) -> io::Result<Vec<Timing>> {
-    loop {
-        tokio::select! {
-            event = events.recv() => match event {
-                Some(event) => writer.event(event)?,
-                None => break,
-            },
-            _ = &mut stopped => {
-                events.close();
-                while let Ok(event) = events.try_recv() {
-                    writer.event(event)?;
-                }
-                break;
-            }
+/// The log while it is written.
+fn log(workspace: &Workspace) -> PathBuf {
+    workspace.path().join("build.log")
+}
+
+fn lock(listener: &Mutex<Listener>) -> MutexGuard<'_, Listener> {
+    // Whatever a panic left half-done, the lines before it are what matters.
+    listener.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What comes in, and where it goes.
+struct Listener {
+    events: UnboundedReceiver<Event>,
+    writer: Writer<BufWriter<File>>,
+    /// The first line that could not be written.
+    failure: Option<io::Error>,
+}
+
+impl Listener {
+    /// Write events as they come.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while let Some(event) = ready!(self.events.poll_recv(context)) {
+            self.write(event);
+        }
+        Poll::Ready(())
+    }
+
+    /// Write what has come, and flush.
+    ///
+    /// # Errors
+    /// When a line could not be written.
+    fn write_all(&mut self) -> io::Result<()> {
+        while let Ok(event) = self.events.try_recv() {
+            self.write(event);
+        }
+        match self.failure.take() {
+            Some(error) => Err(error),
+            None => self.writer.out.flush(),
         }
     }
-    writer.out.flush()?;
-    Ok(writer.timings)
+
+    fn write(&mut self, event: Event) {
+        if let Err(error) = self.writer.event(event) {
+            self.failure.get_or_insert(error);
+        }
+    }
 }
 
 /// Turns events into lines and timings.
@@ -120,6 +202,8 @@ impl<W: Write> Writer<W> {
             Event::Warning { message } => self.line(format_args!("warning: {message}")),
             Event::Detail { message } => self.line(format_args!("{message}")),
             Event::Output { path, size, sha256 } => self.line(format_args!("output {path}: {size} bytes, {sha256}")),
+            // Told when the log has been closed.
+            Event::LogKept { .. } => Ok(()),
         }
     }
 }
@@ -129,22 +213,51 @@ mod tests {
     use super::*;
     use crate::event::Unit;
 
+    fn stage(events: &Events) {
+        events.send(Event::StageStarted { index: 0, count: 1, title: "1/1 apt".into() });
+        events.send(Event::StageOutput { index: 0, line: "Unpacking hello".into() });
+    }
+
     #[tokio::test]
     async fn the_log_has_every_line_and_the_timings_every_stage() {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("test.log"), "an earlier failure").unwrap();
         let path = dir.path().join("build.log");
-        let (events, record) = Record::start(&path, &Events::none()).unwrap();
+        let (events, mut record) = Record::start(dir.path(), "test", &Events::none()).unwrap();
         let step = events.step("start VM", None, Unit::Items);
         step.finish();
-        events.send(Event::StageStarted { index: 0, count: 1, title: "1/1 apt".into() });
-        events.send(Event::StageOutput { index: 0, line: "Unpacking hello".into() });
+        stage(&events);
+        tokio::task::yield_now().await;
         events.send(Event::StageFinished { index: 0, seconds: 2.0, cpu_seconds: 1.0 });
-        let timings = record.finish().await.unwrap();
-        // A sender that is still about hinders nothing.
-        events.detail("too late");
+        let timings = record.finish(&path).unwrap();
         assert_eq!(timings.iter().map(|timing| timing.name.as_str()).collect::<Vec<_>>(), ["start VM", "1/1 apt"]);
         let log = std::fs::read_to_string(path).unwrap();
         assert_eq!(log.lines().count(), 5, "{log}");
         assert!(log.contains("]   Unpacking hello\n"), "{log}");
+        record.succeed();
+        drop(record);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_build_that_fails_or_is_interrupted_leaves_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let (told, mut heard) = Events::channel();
+        let path = dir.path().join("test.log");
+        let kept = || std::fs::read_to_string(&path).unwrap();
+        let (events, record) = Record::start(dir.path(), "test", &told).unwrap();
+        stage(&events);
+        drop(record);
+        assert!(kept().contains("Unpacking hello") && kept().ends_with("] interrupted\n"), "{}", kept());
+
+        let (events, mut record) = Record::start(dir.path(), "test", &told).unwrap();
+        stage(&events);
+        record.fail(&OutputError::InTheWay { path: "x".into() }.into());
+        drop(record);
+        assert!(kept().contains("Unpacking hello") && kept().contains("error (host): x is in the way"), "{}", kept());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let event = Event::LogKept { path: path.display().to_string() };
+        let told = std::iter::from_fn(|| heard.try_recv().ok()).filter(|heard| *heard == event).count();
+        assert_eq!(told, 2);
     }
 }

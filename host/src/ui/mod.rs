@@ -130,9 +130,15 @@ async fn listen(
                     listener.settle();
                     let _ = reply.send(());
                 }
-                Some(Control::Report(report)) => listener.report(&report),
+                Some(Control::Report(mut report)) => {
+                    report.log = stages.log().map(str::to_owned);
+                    listener.report(&report);
+                }
                 Some(Control::End { result, reply }) => {
-                    let report = result.as_ref().err().map(|error| Report::of(error, stages.current()));
+                    let mut report = result.as_ref().err().map(|error| Report::of(error, stages.current()));
+                    if let Some(report) = &mut report {
+                        report.log = stages.log().map(str::to_owned);
+                    }
                     let code = result.unwrap_or_else(|error| error.get().class().exit_code());
                     listener.end(report.as_ref(), code);
                     let _ = reply.send(code);

@@ -28,6 +28,8 @@ pub struct Report {
     pub findings: Option<Findings>,
     /// What to do about it.
     pub advice: Option<String>,
+    /// The file with all that the build has told.
+    pub log: Option<String>,
 }
 
 impl Report {
@@ -46,17 +48,22 @@ impl Report {
             details: error.get().details().filter(|_| findings.is_none()),
             findings,
             advice: error.get().advice(),
+            log: None,
         }
     }
 
     /// The report for people.
     pub fn text(&self) -> String {
-        if self.class == Class::Interrupted.name() {
-            return format!("{}\n", self.message);
-        }
         let mut out = String::new();
         // Writing to a String does not fail.
-        let _ = self.write(&mut out);
+        let _ = if self.class == Class::Interrupted.name() {
+            writeln!(out, "{}", self.message)
+        } else {
+            self.write(&mut out)
+        };
+        if let Some(log) = &self.log {
+            let _ = writeln!(out, "{} {log}", style("whole log:").for_stderr().bold());
+        }
         out
     }
 
@@ -135,11 +142,13 @@ mod tests {
     fn a_report_names_class_stage_causes_output_and_advice() {
         console::set_colors_enabled_stderr(false);
         let error = Error::from(Apt(std::io::Error::other("pipe broke")));
-        let text = Report::of(&error, Some("2/5 apt")).text();
+        let report = Report { log: Some("/cache/logs/a.log".into()), ..Report::of(&error, Some("2/5 apt")) };
+        let text = report.text();
         assert_eq!(
             text,
             "error (build): apt-get failed (exit status: 100)\n  in stage 2/5 apt\n  because: pipe broke\n\n  \
-             | E: Unable to locate package foo\n\nwhat to do: check the name of the package\n"
+             | E: Unable to locate package foo\n\nwhat to do: check the name of the package\n\
+             whole log: /cache/logs/a.log\n"
         );
     }
 }

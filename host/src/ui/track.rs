@@ -10,6 +10,7 @@ pub struct Stages {
     current: Option<usize>,
     fetched: Fetched,
     warned: HashSet<String>,
+    log: Option<String>,
 }
 
 /// What the current stage has fetched.
@@ -38,8 +39,14 @@ impl Stages {
                 self.fetched.bytes += size;
                 self.fetched.cached += u64::from(*cached);
             }
+            Event::LogKept { path } => self.log = Some(path.clone()),
             _ => {}
         }
+    }
+
+    /// Where the log of the build is that has failed.
+    pub fn log(&self) -> Option<&str> {
+        self.log.as_deref()
     }
 
     /// The title of a stage.
