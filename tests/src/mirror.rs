@@ -183,6 +183,8 @@ fn make_indexes(dir: &Path) {
     }
     let release = run(release.arg("release").arg(&dist));
     std::fs::write(dist.join("Release"), release).unwrap();
+    // The same suite, in the place of another.
+    symlink("tiny", dir.join("dists/other")).unwrap();
 
     let home = dir.join("gnupg");
     std::fs::create_dir(&home).unwrap();

@@ -45,6 +45,17 @@ fn an_index_has_the_wrong_signature() {
 }
 
 #[test]
+fn an_index_is_that_of_another_suite() {
+    let place = Place::new();
+    let mirror = Mirror::start(Fault::None);
+    place.write("tiny.gpg", mirror::keyring());
+    let recipe = place.write("tiny.yml", mirror.recipe("").replace("suite: tiny", "suite: other"));
+    let _ = place.start_build(&recipe, &[]).finish(DEADLINE).exits(4).says(&["another suite", "`other`"]);
+    leftovers::no_processes(&place);
+    leftovers::no_files(&place, &[]);
+}
+
+#[test]
 fn the_mirror_is_down() {
     let place = Place::new();
     let mirror = Mirror::start(Fault::None);

@@ -1,7 +1,7 @@
 //! `apt`: install packages.
 
 use super::ahead::{self, Ahead};
-use super::{Site, debconf, locale, sources};
+use super::{Site, debconf, locale, sources, suites};
 use particle_vm_protocol::Failure;
 use particle_vm_protocol::stage::Apt;
 
@@ -82,6 +82,7 @@ fn update(site: &mut Site<'_>) -> Result<(), Failure> {
     if site.lists.as_ref() != Some(&sources) {
         let command = site.command("apt-get")?.arg("update");
         site.context.run(&command)?;
+        suites::check(site)?;
         site.lists = Some(sources);
     }
     Ok(())

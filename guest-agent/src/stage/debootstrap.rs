@@ -1,13 +1,16 @@
 //! `debootstrap`: make a Debian tree with mmdebstrap(1).
 
 use super::ahead::{self, Ahead};
-use super::{DPKG_OPTIONS, Site, apt_options, sources, work};
+use super::{DPKG_OPTIONS, Site, apt_options, sources, suites, work};
 use crate::paths;
 use crate::process::Command;
 use crate::report::Explain;
 use particle_vm_protocol::stage::{Debootstrap, Source, Variant};
 use particle_vm_protocol::{Failure, FailureKind};
 use std::fs;
+
+/// The name of the source in the tree.
+pub(super) const SOURCE: &str = "debian";
 
 /// The keyring of Debian's archive in the appliance.
 const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -64,6 +67,7 @@ pub(super) fn perform(site: &mut Site<'_>, index: usize, options: &Debootstrap) 
         }
     }
     site.enter()?;
+    suites::check_all(site)?;
     let tree = site.tree()?;
     for path in LEFTOVERS {
         tree.remove(path)?;
@@ -86,7 +90,7 @@ fn write(path: &str, content: &[u8]) -> Result<(), Failure> {
 fn source(options: &Debootstrap) -> Result<Source, Failure> {
     let mirror = options.mirror.clone().ok_or_else(|| super::wrong("the plan names no mirror for `debootstrap`"))?;
     Ok(Source {
-        name: "debian".into(),
+        name: SOURCE.into(),
         types: vec!["deb".into()],
         uris: vec![mirror],
         suites: vec![options.suite.clone()],

@@ -14,6 +14,7 @@ mod initramfs;
 mod locale;
 mod run;
 mod sources;
+mod suites;
 mod systemd;
 mod timezone;
 mod users;

@@ -5,7 +5,7 @@
 
 use super::definition::{Definition, KEYS};
 use super::error::ApplianceError;
-use crate::apt::{self, AptError};
+use crate::apt::{self, AptError, Reason};
 use crate::child;
 use crate::event::{Events, Unit};
 use std::fs;
@@ -50,6 +50,9 @@ APT::Update::Error-Mode "any";
 Dir::Cache::pkgcache "pkgcache.bin";
 Dir::Cache::srcpkgcache "srcpkgcache.bin";
 "#;
+
+/// What `apt-get indextargets` is asked for each index: the suite of the source, and what the signed index says it is.
+const SUITES: &str = "$(RELEASE)\t$(CODENAME)";
 
 /// A package as the signed index names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,6 +180,9 @@ impl Apt {
         let mut update = self.command("apt-get");
         update.arg("update");
         self.run(update).await?;
+        let mut targets = self.command("apt-get");
+        targets.args(["indextargets", "--format", SUITES]);
+        check_suites(&self.run(targets).await?, definition).map_err(ApplianceError::Fetch)?;
 
         let mut install = self.command("apt-get");
         install.args(["--print-uris", "install", "?essential"]).args(&definition.packages);
@@ -224,6 +230,24 @@ impl Apt {
         step.finish();
         Ok(())
     }
+}
+
+/// Compare the suites that were asked for with those that came: Debian's keys sign more than one, and apt does no more
+/// than warn when it gets another.
+fn check_suites(targets: &str, definition: &Definition) -> Result<(), AptError> {
+    let found: Vec<_> = targets.lines().filter_map(|line| line.split_once('\t')).collect();
+    for suite in &definition.suites {
+        let mut came =
+            found.iter().filter(|(wanted, _)| *wanted == suite.name).map(|(_, codename)| *codename).peekable();
+        if came.peek().is_none() {
+            return Err(AptError::Output { tool: "apt-get", line: targets.to_owned() });
+        }
+        if let Some(other) = came.find(|codename| *codename != suite.name) {
+            let stderr = format!("the signed index that was fetched for {} is that of {other:?}", suite.name);
+            return Err(AptError::Refused { reason: Reason::Suite, stderr });
+        }
+    }
+    Ok(())
 }
 
 fn unexpected(tool: &'static str, line: &str) -> ApplianceError {
@@ -317,6 +341,17 @@ mod tests {
         assert_eq!(downloaded_share(b"dlstatus:2:50.0000:Retrieving file 2 of 2"), Some(0.5));
         assert_eq!(downloaded_share(b"dlstatus:2:nan:x"), None);
         assert_eq!(downloaded_share(b"Get:1 http://m"), None);
+    }
+
+    #[test]
+    fn the_index_of_another_suite_is_refused() {
+        let definition = Definition::embedded().unwrap();
+        check_suites("trixie\ttrixie\n", &definition).unwrap();
+        for (came, reason) in [("trixie\tbookworm\n", Reason::Suite), ("trixie\t$(CODENAME)\n", Reason::Suite)] {
+            let error = check_suites(came, &definition).unwrap_err();
+            assert!(matches!(error, AptError::Refused { reason: found, .. } if found == reason), "{error}");
+        }
+        assert!(matches!(check_suites("", &definition), Err(AptError::Output { .. })));
     }
 
     #[test]

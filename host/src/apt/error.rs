@@ -56,6 +56,8 @@ pub enum Reason {
     Hash,
     /// The index is too old, or from the future.
     Date,
+    /// The index is signed, and that of another suite.
+    Suite,
     /// A server does not answer, or does not have the file.
     Unreachable,
     /// The mirror lacks a package, or one that it depends on.
@@ -68,7 +70,7 @@ pub enum Reason {
 
 /// Messages of apt 2.6 and 3.0 (apt-pkg/acquire-item.cc, methods/, apt-pkg/contrib/error.cc), in the order in which
 /// they decide: a wrong signature is also reported as a failure to fetch.
-const MESSAGES: [(Reason, &[&str]); 6] = [
+const MESSAGES: [(Reason, &[&str]); 7] = [
     (Reason::Full, &["No space left on device", "Disk quota exceeded", "don't have enough free space"]),
     (
         Reason::Signature,
@@ -86,6 +88,8 @@ const MESSAGES: [(Reason, &[&str]); 6] = [
             "Splitting up",
         ],
     ),
+    // The agent's; apt itself goes on, with a warning.
+    (Reason::Suite, &["is the index of another suite"]),
     (Reason::Date, &["is not valid yet", "is expired", "is not yet valid"]),
     (Reason::Hash, &["Hash Sum mismatch", "has unexpected size", "Hashes of received file", "Writing more data than"]),
     (Reason::Packages, &["Unable to locate package", "unmet dependencies", "has no installation candidate"]),
@@ -117,6 +121,7 @@ impl Reason {
         match self {
             Self::Signature => "the index of the mirror is not signed by Debian's archive keys",
             Self::Hash => "the mirror sends a file that is not the one its signed index names",
+            Self::Suite => "the mirror serves another suite in the place of the one that was asked for",
             Self::Date => "the index of the mirror is outside its time of validity",
             Self::Unreachable => "the mirror cannot be reached, or lacks a file",
             Self::Packages => "the mirror lacks a package",
@@ -156,6 +161,7 @@ impl Classify for AptError {
             Self::NoMirror => "name one with `--mirror http://HOST/debian` or PARTICLE_VM_MIRROR",
             Self::Refused { reason, .. } => match reason {
                 Reason::Signature => "use another mirror: what this one serves is not Debian's archive, or was altered",
+                Reason::Suite => "use another mirror: what this one serves is another release of Debian",
                 Reason::Hash => "try again: the mirror may be in the middle of its update; or name another `--mirror`",
                 Reason::Date => {
                     "check the clock of this machine; where it is right on purpose, set \

@@ -143,7 +143,7 @@ impl Build {
         match (record.advice(), reason) {
             _ if !failures.is_empty() => EngineError::Network { failures, source: error }.into(),
             (Some(advice), _) => EngineError::Refused { advice, source: error }.into(),
-            (None, Reason::Signature | Reason::Hash | Reason::Date) => {
+            (None, Reason::Signature | Reason::Hash | Reason::Date | Reason::Suite) => {
                 EngineError::Untrusted { reason, source: error }.into()
             }
             (None, _) => error.into(),
