@@ -2,13 +2,13 @@
 
 use super::definition;
 use super::error::ApplianceError;
-use super::manifest::{Manifest, is_digest};
+use super::manifest::{self, Manifest, is_digest};
 use crate::dirs::Dirs;
 use crate::event::Events;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How often a process that waits for another one's build looks again. A blocking lock could not be given up.
@@ -89,6 +89,12 @@ pub fn enter(dirs: &Dirs, mirror: Option<&str>, digest: &str) -> Result<(), Appl
     Ok(())
 }
 
+/// Whether the index has the appliance: it was built here, or imported for all builds.
+pub fn is_entered(dirs: &Dirs, digest: &str) -> bool {
+    let entries = fs::read_dir(dirs.appliances().join("index")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| fs::read(entry.path()).ok()).any(|text| text == digest.as_bytes())
+}
+
 /// The folder of an appliance.
 pub fn folder(dirs: &Dirs, digest: &str) -> PathBuf {
     dirs.appliances().join(digest)
@@ -150,11 +156,46 @@ pub fn find(dirs: &Dirs, start: &str) -> Result<String, ApplianceError> {
     }
 }
 
-/// Remove an appliance. It goes under another name first, so that a build never sees half of it.
+/// That somebody uses the appliance in a folder.
+#[derive(Debug)]
+pub struct InUse(#[expect(dead_code, reason = "the lock ends when the file is closed")] File);
+
+impl InUse {
+    /// Say that the appliance in `folder` is used until the handle goes.
+    ///
+    /// # Errors
+    /// When there is none, or it is being removed.
+    pub fn mark(folder: &Path) -> Result<Self, ApplianceError> {
+        let path = folder.join(manifest::FILE);
+        let file = File::open(&path).map_err(ApplianceError::io("open", &path))?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Err(ApplianceError::io("open", path)(io::ErrorKind::NotFound.into())),
+            // A file system that has no locks has no other use for them either.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Self(file)),
+        }
+    }
+}
+
+/// Remove an appliance that nobody uses.
+///
+/// # Errors
+/// When a VM is being started with it, or it cannot be removed.
+pub fn remove(dirs: &Dirs, digest: &str) -> Result<(), ApplianceError> {
+    let path = folder(dirs, digest).join(manifest::FILE);
+    // One without a manifest can be used by nobody.
+    let file = File::options().write(true).open(&path);
+    if file.as_ref().is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock))) {
+        return Err(ApplianceError::InUse { digest: digest.to_owned() });
+    }
+    bury(dirs, digest)
+}
+
+/// Remove an appliance whether it is used or not. It goes under another name first, so that a build never sees half of
+/// it.
 ///
 /// # Errors
 /// When it cannot be removed.
-pub fn remove(dirs: &Dirs, digest: &str) -> Result<(), ApplianceError> {
+pub fn bury(dirs: &Dirs, digest: &str) -> Result<(), ApplianceError> {
     let folder = folder(dirs, digest);
     let parent = dirs.appliances();
     let grave = tempfile::Builder::new()

@@ -101,6 +101,12 @@ pub enum ApplianceError {
         /// What was asked for.
         digest: String,
     },
+    /// An appliance cannot be removed now.
+    #[error("the appliance {digest} is in use")]
+    InUse {
+        /// Its digest.
+        digest: String,
+    },
     /// The work was given up because its caller has gone.
     #[error("the build of the appliance was given up")]
     GivenUp,
@@ -124,7 +130,9 @@ impl Classify for ApplianceError {
             Self::Finish(error) => error.class(),
             Self::Package { source, .. } => source.class(),
             Self::Missing { .. } => Class::Network,
-            Self::Io { .. } | Self::Space { .. } | Self::Workspace(_) | Self::Damaged { .. } => Class::Host,
+            Self::InUse { .. } | Self::Io { .. } | Self::Space { .. } | Self::Workspace(_) | Self::Damaged { .. } => {
+                Class::Host
+            }
             Self::Image(error) if storage_is_full(error) => Class::Host,
             Self::Unusable { .. } | Self::Unknown { .. } | Self::Ambiguous { .. } => Class::Usage,
             Self::GivenUp => Class::Interrupted,
@@ -147,6 +155,7 @@ impl Classify for ApplianceError {
             Self::Unusable { .. } => {
                 Some("export one with this version of particle-vm: `particle-vm appliance export FILE`".into())
             }
+            Self::InUse { .. } => Some("wait until the build, shell or boot that uses it has ended".into()),
             Self::Unknown { .. } | Self::Ambiguous { .. } => {
                 Some("`particle-vm appliance list` shows those that there are".into())
             }

@@ -196,7 +196,8 @@ fn keep(reader: &mut impl Read, path: &Path, progress: &mut impl FnMut(u64)) -> 
 mod tests {
     use super::*;
     use crate::appliance::manifest::file;
-    use crate::appliance::{Appliance, export};
+    use crate::appliance::{Appliance, cache, export};
+    use std::sync::Arc;
 
     /// An appliance whose files hold their own names, and its archive.
     fn exported(folder: &Path) -> PathBuf {
@@ -209,7 +210,9 @@ mod tests {
         }
         fs::write(dir.join(FILE), serde_json::to_vec(&manifest).unwrap()).unwrap();
         let archive = folder.join("appliance.tar");
-        export::write(&Appliance { dir, manifest }, &archive, &Events::none()).unwrap();
+        let in_use = Arc::new(cache::InUse::mark(&dir).unwrap());
+        let appliance = Appliance { dir, manifest, _in_use: in_use };
+        export::write(&appliance, &archive, &Events::none()).unwrap();
         archive
     }
 

@@ -32,6 +32,7 @@ use crate::event::Events;
 use crate::vm::Hypervisor;
 use manifest::file;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Which appliance is wanted.
 #[derive(Debug, Clone, Default)]
@@ -43,11 +44,12 @@ pub struct Request {
     pub mirror: Option<String>,
 }
 
-/// An appliance whose files are those of its manifest.
+/// An appliance whose files are those of its manifest. It is not removed from the cache while there is a handle.
 #[derive(Debug, Clone)]
 pub struct Appliance {
     dir: PathBuf,
     manifest: Manifest,
+    _in_use: Arc<cache::InUse>,
 }
 
 impl Appliance {
@@ -62,7 +64,11 @@ impl Appliance {
         events: &Events,
     ) -> Result<Self, ApplianceError> {
         if let Some(given) = &request.appliance {
-            return if given.is_dir() { Self::open(given, dirs).await } else { import(dirs, given, events).await };
+            return if given.is_dir() {
+                Self::open(given, dirs).await
+            } else {
+                Self::brought(dirs, given, events).await
+            };
         }
         let named = apt::named_mirror(request.mirror.as_deref()).map_err(ApplianceError::Fetch)?;
         if let Some(found) = Self::cached(dirs, named.as_deref(), events).await {
@@ -122,6 +128,35 @@ impl Appliance {
         Self::open(&cache::folder(dirs, &digest), dirs).await
     }
 
+    /// The appliance of an archive, from the cache, where it is brought if need be. Other builds do not use it for that.
+    async fn brought(dirs: &Dirs, archive: &Path, events: &Events) -> Result<Self, ApplianceError> {
+        if let Some(found) = Self::announced(dirs, archive).await {
+            return Ok(found);
+        }
+        let _lock = cache::lock(dirs, events).await?;
+        Self::bring(dirs, archive, events).await
+    }
+
+    /// The appliance that the archive says it holds, if the cache has it.
+    async fn announced(dirs: &Dirs, archive: &Path) -> Option<Self> {
+        let digest = import::announced(archive)?;
+        Self::open(&cache::folder(dirs, &digest), dirs).await.ok()
+    }
+
+    /// Bring the appliance of an archive into the cache, with the lock held, unless a sound one of its digest is there.
+    async fn bring(dirs: &Dirs, archive: &Path, events: &Events) -> Result<Self, ApplianceError> {
+        if let Some(found) = Self::announced(dirs, archive).await {
+            return Ok(found);
+        }
+        if !import::is_archive(archive) {
+            std::fs::metadata(archive).map_err(ApplianceError::io("open", archive))?;
+            let reason = "it is neither the folder of an appliance nor an archive of one".into();
+            return Err(ApplianceError::Unusable { path: archive.to_owned(), reason });
+        }
+        let digest = publish::import(dirs, archive, events).await?;
+        Self::open(&cache::folder(dirs, &digest), dirs).await
+    }
+
     /// Open the appliance in `folder` and compare its files with its manifest.
     ///
     /// # Errors
@@ -129,9 +164,10 @@ impl Appliance {
     pub async fn open(folder: &Path, dirs: &Dirs) -> Result<Self, ApplianceError> {
         let (dir, dirs) = (folder.to_owned(), dirs.clone());
         let opened = tokio::task::spawn_blocking(move || {
+            let in_use = Arc::new(cache::InUse::mark(&dir)?);
             let manifest = Manifest::read(&dir)?;
             verify::check(&dir, &manifest, &dirs)?;
-            Ok(Self { dir, manifest })
+            Ok(Self { dir, manifest, _in_use: in_use })
         });
         opened.await.map_err(ApplianceError::Task)?
     }
@@ -251,27 +287,15 @@ pub async fn export(
 }
 
 /// Bring the appliance in `archive` into the cache. When it is of the definition of this program, builds use it from now
-/// on.
+/// on. Of two that have the same digest the one that is there stays, if it is sound.
 ///
 /// # Errors
 /// When the archive holds no appliance that this program can use, or was altered, or the cache cannot be written.
 pub async fn import(dirs: &Dirs, archive: &Path, events: &Events) -> Result<Appliance, ApplianceError> {
-    let known = import::announced(archive).map(|digest| cache::folder(dirs, &digest));
-    if let Some(folder) = known
-        && let Ok(found) = Appliance::open(&folder, dirs).await
-    {
-        return Ok(found);
-    }
-    if !import::is_archive(archive) {
-        std::fs::metadata(archive).map_err(ApplianceError::io("open", archive))?;
-        let reason = "it is neither the folder of an appliance nor an archive of one".into();
-        return Err(ApplianceError::Unusable { path: archive.to_owned(), reason });
-    }
     let _lock = cache::lock(dirs, events).await?;
-    let digest = publish::import(dirs, archive, events).await?;
-    let found = Appliance::open(&cache::folder(dirs, &digest), dirs).await?;
+    let found = Appliance::bring(dirs, archive, events).await?;
     if found.manifest.definition == definition::digest() {
-        cache::enter(dirs, None, &digest)?;
+        cache::enter(dirs, None, found.digest())?;
     }
     Ok(found)
 }
@@ -280,3 +304,6 @@ pub async fn import(dirs: &Dirs, archive: &Path, events: &Events) -> Result<Appl
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

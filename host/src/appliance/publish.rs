@@ -3,6 +3,7 @@
 use super::cache;
 use super::error::ApplianceError;
 use super::manifest::{self, Manifest, file};
+use super::verify;
 use crate::dirs::Dirs;
 use crate::event::Events;
 use crate::workspace::Workspace;
@@ -22,7 +23,11 @@ pub async fn import(dirs: &Dirs, archive: &Path, events: &Events) -> Result<Stri
             fs::create_dir(folder).map_err(ApplianceError::io("create", folder))?;
         }
         let manifest = super::import::read(&archive, &blobs, &made, &events)?;
-        place(&dirs, &made, &manifest)?;
+        // The digest is what the archive says: it may not take the place of the one that was built here.
+        let folder = cache::folder(&dirs, &manifest.digest);
+        if !verify::is_sound(&folder, &dirs) {
+            place(&dirs, &made, &manifest)?;
+        }
         Ok(manifest.digest)
     });
     imported.await.map_err(ApplianceError::Task)?
@@ -55,7 +60,8 @@ pub fn place(dirs: &Dirs, made: &Path, manifest: &Manifest) -> Result<(), Applia
     sync(made)?;
     let folder = cache::folder(dirs, &manifest.digest);
     if folder.exists() {
-        cache::remove(dirs, &manifest.digest)?;
+        // It is damaged, or nobody knows where it came from: of no use to whoever has it open.
+        cache::bury(dirs, &manifest.digest)?;
     }
     fs::rename(made, &folder).map_err(ApplianceError::io("create", &folder))?;
     sync(&dirs.appliances())

@@ -73,6 +73,11 @@ pub fn check(folder: &Path, manifest: &Manifest, dirs: &Dirs) -> Result<(), Appl
     Ok(())
 }
 
+/// Whether there is an appliance in `folder` whose files are those of its manifest. Blocking.
+pub fn is_sound(folder: &Path, dirs: &Dirs) -> bool {
+    Manifest::read(folder).and_then(|manifest| check(folder, &manifest, dirs)).is_ok()
+}
+
 /// Written under another name and renamed, as several processes may do so at once.
 fn store(path: &Path, record: &Record) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
