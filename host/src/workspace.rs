@@ -1,14 +1,31 @@
 //! Folders that do not outlive their process: removed when dropped, and swept by the next run after a `kill -9`.
 //!
-//! Each such folder holds a file `lock` that its process keeps locked. A folder whose lock can be taken has lost its
-//! process.
+//! They may lie in a folder that is the user's own, beside anything. So a sweep removes only what cannot be anybody
+//! else's: a folder of this user, named as ours are, with a file `lock` that says in our words that it is temporary.
+//! Its process keeps that file locked; a folder whose lock can be taken has lost its process.
 
 use crate::error::{Class, Classify};
-use std::fs::{File, TryLockError};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use nix::unistd::geteuid;
+use std::ffi::OsStr;
+use std::fs::{File, Permissions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thiserror::Error;
+
+/// How the names of these folders begin, wherever they are.
+const PREFIX: &str = ".particle-vm-";
+
+/// Name of the file that is locked. It goes last, so that a removal that is interrupted can be taken up again.
+const LOCK: &str = "lock";
+
+/// What is in that file.
+const CONTENT: &[u8] =
+    b"particle-vm: a temporary folder, which is removed when no process holds the lock of this file\n";
+
+/// Age of a folder without lock after which nobody is about to make one in it.
+const ABANDONED: Duration = Duration::from_secs(60);
 
 /// Why a workspace could not be made.
 #[derive(Debug, Error)]
@@ -47,36 +64,37 @@ impl Classify for WorkspaceError {
 /// A folder of mode 0700 that is removed when dropped.
 #[derive(Debug)]
 pub struct Workspace {
-    dir: tempfile::TempDir,
+    path: PathBuf,
     // Held until the folder is gone.
     _lock: File,
 }
 
 impl Workspace {
-    /// A new folder in `parent`, whose name begins with `prefix`. First removes what dead processes have left there
-    /// under that prefix.
+    /// A new folder in `parent`, which is created if need be. First removes what dead processes have left there.
     ///
     /// # Errors
     /// When `parent` cannot be created or written to.
-    pub fn new(parent: &Path, prefix: &str) -> Result<Self, WorkspaceError> {
+    pub fn new(parent: &Path) -> Result<Self, WorkspaceError> {
         let failed = |source| WorkspaceError::Create { path: parent.to_owned(), source };
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)
             .create(parent)
             .map_err(|source| WorkspaceError::Parent { path: parent.to_owned(), source })?;
-        sweep(parent, prefix).map_err(failed)?;
-        // A sweeper may look between mkdir and lock: it takes the lock, removes the folder, and we make another.
+        sweep(parent).map_err(failed)?;
+        // A sweeper may look before the lock is taken: it removes the folder, and we make another.
         loop {
-            let dir = tempfile::Builder::new().prefix(prefix).tempdir_in(parent).map_err(failed)?;
-            let path = dir.path().join("lock");
-            let lock = match File::create_new(&path) {
+            let mode = Permissions::from_mode(0o700);
+            let dir = tempfile::Builder::new().prefix(PREFIX).permissions(mode).tempdir_in(parent).map_err(failed)?;
+            let path = dir.path().join(LOCK);
+            let mut lock = match File::create_new(&path) {
                 Ok(lock) => lock,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(failed(error)),
             };
+            lock.write_all(CONTENT).map_err(failed)?;
             match lock.try_lock() {
-                Ok(()) if path.exists() => return Ok(Self { dir, _lock: lock }),
+                Ok(()) if path.exists() => return Ok(Self { path: dir.keep(), _lock: lock }),
                 Ok(()) | Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
@@ -85,35 +103,76 @@ impl Workspace {
 
     /// The folder.
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        &self.path
     }
 }
 
-/// Remove the folders in `parent` whose name begins with `prefix` and whose process has died.
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        // What cannot be removed now is left to the next sweep.
+        let _ = remove(&self.path);
+    }
+}
+
+/// Remove the workspaces in `parent` whose process has died; nothing else, whatever its name.
 ///
 /// # Errors
 /// When `parent` cannot be read. A folder that cannot be removed is left to the next sweep.
-pub fn sweep(parent: &Path, prefix: &str) -> io::Result<()> {
+pub fn sweep(parent: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(parent)? {
         let entry = entry?;
-        let ours = entry.file_name().to_string_lossy().starts_with(prefix);
-        if !ours || !entry.file_type()?.is_dir() {
+        // Others sweep too: what cannot be looked at is gone, or not ours.
+        if !entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
             continue;
         }
-        // A folder without its lock file is about to get it, or half removed; its age tells which.
-        let lock = File::open(entry.path().join("lock"));
-        let dead = match &lock {
-            Ok(lock) => lock.try_lock().is_ok(),
-            Err(_) => entry
-                .metadata()
-                .and_then(|data| data.modified())
-                .is_ok_and(|time| time.elapsed().is_ok_and(|age| age.as_secs() > 60)),
-        };
-        if dead {
-            let _ = std::fs::remove_dir_all(entry.path());
+        let Ok(data) = entry.metadata() else { continue };
+        if !data.is_dir() || data.uid() != geteuid().as_raw() {
+            continue;
+        }
+        match lock_of_the_dead(&entry.path()) {
+            Ok(Some(_lock)) => drop(remove(&entry.path())),
+            Ok(None) => {}
+            // About to get its lock, or dead before it did. It is empty then, and only then this removes it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if data.modified().is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED)) {
+                    let _ = std::fs::remove_dir(entry.path());
+                }
+            }
+            Err(_) => {}
         }
     }
     Ok(())
+}
+
+/// The lock of a workspace, taken; none if its process lives, or if the file is not one of ours.
+fn lock_of_the_dead(dir: &Path) -> io::Result<Option<File>> {
+    // Writable, because a lock on NFS asks for it; neither a link nor a pipe can lead this astray.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let lock = File::options().read(true).write(true).custom_flags(flags).open(dir.join(LOCK))?;
+    let data = lock.metadata()?;
+    let mut content = Vec::new();
+    if data.is_file() && data.uid() == geteuid().as_raw() && data.len() == CONTENT.len() as u64 {
+        (&lock).take(data.len()).read_to_end(&mut content)?;
+    }
+    let dead = content == CONTENT && lock.try_lock().is_ok();
+    Ok(dead.then_some(lock))
+}
+
+/// Remove a workspace, its lock last.
+fn remove(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name() == OsStr::new(LOCK) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    std::fs::remove_file(dir.join(LOCK))?;
+    std::fs::remove_dir(dir)
 }
 
 #[cfg(test)]
@@ -123,25 +182,58 @@ mod tests {
     #[test]
     fn a_workspace_goes_with_its_handle() {
         let parent = tempfile::tempdir().unwrap();
-        let workspace = Workspace::new(parent.path(), "build-").unwrap();
-        assert!(workspace.path().is_dir());
+        let workspace = Workspace::new(parent.path()).unwrap();
+        assert_eq!(std::fs::metadata(workspace.path()).unwrap().mode() & 0o777, 0o700);
+        std::fs::create_dir_all(workspace.path().join("a/b")).unwrap();
+        std::fs::write(workspace.path().join("a/b/c"), "").unwrap();
+        std::os::unix::fs::symlink("/", workspace.path().join("link")).unwrap();
         drop(workspace);
         assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    /// An old folder `name` in `parent` with `files`.
+    fn folder(parent: &Path, name: &str, files: &[(&str, &[u8])]) -> PathBuf {
+        let dir = parent.join(name);
+        std::fs::create_dir(&dir).unwrap();
+        for (file, content) in files {
+            std::fs::write(dir.join(file), content).unwrap();
+        }
+        let old = std::time::SystemTime::now() - Duration::from_secs(3600);
+        File::open(&dir).unwrap().set_modified(old).unwrap();
+        dir
     }
 
     #[test]
     fn a_living_workspace_is_not_swept_and_a_dead_one_is() {
         let parent = tempfile::tempdir().unwrap();
-        let alive = Workspace::new(parent.path(), "build-").unwrap();
-        let dead = parent.path().join("build-dead");
-        let other = parent.path().join("other");
-        for dir in [&dead, &other] {
-            std::fs::create_dir(dir).unwrap();
-            File::create(dir.join("lock")).unwrap();
-        }
-        sweep(parent.path(), "build-").unwrap();
+        let alive = Workspace::new(parent.path()).unwrap();
+        let dead = folder(parent.path(), ".particle-vm-dead", &[("lock", CONTENT), ("scratch.raw", b"much")]);
+        let empty = folder(parent.path(), ".particle-vm-empty", &[]);
+        sweep(parent.path()).unwrap();
         assert!(alive.path().is_dir());
         assert!(!dead.exists());
-        assert!(other.is_dir());
+        assert!(!empty.exists());
+    }
+
+    #[test]
+    fn what_is_not_ours_survives() {
+        let parent = tempfile::tempdir().unwrap();
+        let thesis: (&str, &[u8]) = ("thesis.txt", b"years of work");
+        let theirs = [
+            folder(parent.path(), "boot-images", &[thesis]),
+            folder(parent.path(), "vm-images", &[thesis, ("lock", b"")]),
+            folder(parent.path(), "backup", &[thesis, ("lock", CONTENT)]),
+            folder(parent.path(), ".particle-vm-notes", &[thesis]),
+            folder(parent.path(), ".particle-vm-mine", &[thesis, ("lock", b"")]),
+            folder(parent.path(), ".particle-vm-yours", &[thesis, ("lock", &[b'x'; CONTENT.len()])]),
+        ];
+        let elsewhere = folder(parent.path(), "elsewhere", &[thesis, ("lock", CONTENT)]);
+        std::os::unix::fs::symlink(&elsewhere, parent.path().join(".particle-vm-link")).unwrap();
+        let linked = folder(parent.path(), ".particle-vm-linked", &[thesis]);
+        std::os::unix::fs::symlink(elsewhere.join("lock"), linked.join("lock")).unwrap();
+        drop(Workspace::new(parent.path()).unwrap());
+        for dir in theirs.iter().chain([&elsewhere, &linked]) {
+            assert_eq!(std::fs::read(dir.join(thesis.0)).unwrap(), thesis.1, "{}", dir.display());
+        }
     }
 }

@@ -47,9 +47,7 @@ pub fn no_files(place: &Place, outputs: &[&str]) {
     assert_eq!(names(&place.work()), Vec::<String>::new(), "the work folder");
     let mut expected: Vec<_> = outputs.iter().map(ToString::to_string).collect();
     expected.sort();
-    // The lock that serialises the publishing stays.
-    let found: Vec<_> = names(&place.out()).into_iter().filter(|name| name != ".particle-vm.lock").collect();
-    assert_eq!(found, expected, "the output folder");
+    assert_eq!(names(&place.out()), expected, "the output folder");
 }
 
 /// Names in a folder, sorted; none when it does not exist.

@@ -118,13 +118,13 @@ fn interrupted_while_it_is_built() {
         leftovers::no_processes(&place);
         if signal != Signal::SIGKILL {
             let left = leftovers::names(&folder(&place));
-            assert!(left.iter().all(|name| !name.contains("build-")), "{left:?}");
+            assert!(left.iter().all(|name| !name.starts_with(".particle-vm-")), "{left:?}");
         }
     }
     // The next run sweeps what the kill has left, even one that cannot build.
     let _ = start(&place, &["appliance", "build"], false).finish(FIRST_USE).exits(4);
     let left = leftovers::names(&folder(&place));
-    assert!(left.iter().all(|name| !name.contains("build-")), "{left:?}");
+    assert!(left.iter().all(|name| !name.starts_with(".particle-vm-")), "{left:?}");
 }
 
 fn find(folder: &Path, name: &str) -> PathBuf {

@@ -42,7 +42,7 @@ pub async fn build(
 ) -> Result<String, ApplianceError> {
     let definition = Arc::new(Definition::embedded().map_err(ApplianceError::Definition)?);
     let parent = dirs.appliances();
-    let workspace = Arc::new(Workspace::new(&parent, cache::BUILD_PREFIX).map_err(ApplianceError::Workspace)?);
+    let workspace = Arc::new(Workspace::new(&parent).map_err(ApplianceError::Workspace)?);
     let apt = Apt::new(&workspace.path().join("apt"), &definition, mirror)?;
     let packages = apt.resolve(&definition, events).await?;
     let digest = manifest::digest(&packages);

@@ -5,6 +5,7 @@ use super::error::ApplianceError;
 use super::manifest::{self, Manifest, is_digest};
 use crate::dirs::Dirs;
 use crate::event::Events;
+use crate::workspace::Workspace;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -13,9 +14,6 @@ use std::time::Duration;
 
 /// How often a process that waits for another one's build looks again. A blocking lock could not be given up.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-
-/// How names of builds under way begin.
-pub const BUILD_PREFIX: &str = ".build-";
 
 /// The lock that whoever changes the cache of appliances holds.
 #[derive(Debug)]
@@ -197,13 +195,8 @@ pub fn remove(dirs: &Dirs, digest: &str) -> Result<(), ApplianceError> {
 /// When it cannot be removed.
 pub fn bury(dirs: &Dirs, digest: &str) -> Result<(), ApplianceError> {
     let folder = folder(dirs, digest);
-    let parent = dirs.appliances();
-    let grave = tempfile::Builder::new()
-        .prefix(BUILD_PREFIX)
-        .tempdir_in(&parent)
-        .map_err(ApplianceError::io("create a folder in", &parent))?;
-    fs::rename(&folder, grave.path().join("removed")).map_err(ApplianceError::io("remove", &folder))?;
-    grave.close().map_err(ApplianceError::io("remove", &folder))
+    let grave = Workspace::new(&dirs.appliances()).map_err(ApplianceError::Workspace)?;
+    fs::rename(&folder, grave.path().join("removed")).map_err(ApplianceError::io("remove", &folder))
 }
 
 #[cfg(test)]
@@ -234,7 +227,7 @@ mod tests {
         for digest in ["a".repeat(64), format!("ab{}", "0".repeat(62))] {
             fs::create_dir_all(folder(&dirs, &digest)).unwrap();
         }
-        fs::create_dir_all(dirs.appliances().join(".build-x")).unwrap();
+        fs::create_dir_all(dirs.appliances().join(".particle-vm-x")).unwrap();
         assert_eq!(list(&dirs).unwrap().len(), 2);
         assert_eq!(find(&dirs, "ab").unwrap(), format!("ab{}", "0".repeat(62)));
         assert!(matches!(find(&dirs, "a"), Err(ApplianceError::Ambiguous { .. })));

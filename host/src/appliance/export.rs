@@ -24,7 +24,7 @@ pub fn write(appliance: &Appliance, output: &Path, events: &Events) -> Result<Ma
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let workspace = Workspace::new(parent, ".particle-vm-export-").map_err(ApplianceError::Workspace)?;
+    let workspace = Workspace::new(parent).map_err(ApplianceError::Workspace)?;
     let total = appliance.manifest().files.values().map(|file| file.size).sum();
     let step = events.step("appliance: export", Some(total), Unit::Bytes);
 

@@ -17,7 +17,7 @@ use std::path::Path;
 pub async fn import(dirs: &Dirs, archive: &Path, events: &Events) -> Result<String, ApplianceError> {
     let (dirs, archive, events) = (dirs.clone(), archive.to_owned(), events.clone());
     let imported = tokio::task::spawn_blocking(move || {
-        let workspace = Workspace::new(&dirs.appliances(), cache::BUILD_PREFIX).map_err(ApplianceError::Workspace)?;
+        let workspace = Workspace::new(&dirs.appliances()).map_err(ApplianceError::Workspace)?;
         let (blobs, made) = (workspace.path().join("blobs"), workspace.path().join("made"));
         for folder in [&blobs, &made] {
             fs::create_dir(folder).map_err(ApplianceError::io("create", folder))?;

@@ -125,7 +125,7 @@ fn fetchable(uri: &str) -> Option<String> {
 
 /// Whether the archive says of itself that it is Debian's. Its signature is verified when it is used.
 async fn asked(uri: &str, release: &str, dirs: &Dirs) -> Result<bool, AptError> {
-    let folder = Workspace::new(&dirs.work(), "mirror-").map_err(AptError::Workspace)?;
+    let folder = Workspace::new(&dirs.work()).map_err(AptError::Workspace)?;
     let file = folder.path().join("InRelease");
     let mut download = command("/usr/lib/apt/apt-helper");
     download.current_dir(folder.path());

@@ -23,9 +23,6 @@ const START: Duration = Duration::from_secs(60);
 /// Time for QEMU to end when its console has ended.
 const END: Duration = Duration::from_secs(30);
 
-/// Beginning of the name of a machine's folder.
-const WORKSPACE_PREFIX: &str = "boot-";
-
 /// A machine that runs. Dropping it ends it and forgets what it has written.
 pub(super) struct Machine {
     /// The first serial port.
@@ -55,7 +52,7 @@ impl Machine {
     /// # Errors
     /// When the image is none, or QEMU does not start.
     pub(super) async fn start(config: &BootConfig, with_tests: bool) -> Result<Self, BootError> {
-        let workspace = Workspace::new(&config.work_dir, WORKSPACE_PREFIX).map_err(BootError::Workspace)?;
+        let workspace = Workspace::new(&config.work_dir).map_err(BootError::Workspace)?;
         let image = Image::probe(&config.image, workspace.path(), &config.qemu).await?;
         if config.firmware == Firmware::Bios && image.sector_size != 512 {
             let reason = format!("a BIOS does not boot from a disk with sectors of {} bytes", image.sector_size);

@@ -90,8 +90,8 @@ fn list(dirs: &Dirs) -> Result<u8> {
 
 fn prune(dirs: &Dirs, keep: u64) -> Result<u8> {
     let pruned = Store::open(&dirs.store())?.prune(keep)?;
-    for folder in [dirs.work(), dirs.logs()].iter().filter(|folder| folder.exists()) {
-        workspace::sweep(folder, "").map_err(|source| CacheError { path: folder.clone(), source })?;
+    for folder in [dirs.work(), dirs.logs(), dirs.appliances()].into_iter().filter(|folder| folder.exists()) {
+        workspace::sweep(&folder).map_err(|source| CacheError { path: folder.clone(), source })?;
     }
     let logs = remove_files(&dirs.logs())?;
     let size = ByteSize(pruned.bytes).display().iec();

@@ -79,7 +79,7 @@ fn kvm(known: Kvm) -> Check {
 /// Start a VM without disks of its own and switch it off: how long it takes to its agent, and what it ran with.
 async fn start(request: &Request, hypervisor: &Hypervisor, appliance: &Appliance) -> Result<(f64, Accelerator)> {
     let work = request.work_dir.clone().unwrap_or_else(|| request.dirs.work());
-    let workspace = Workspace::new(&work, "doctor-")?;
+    let workspace = Workspace::new(&work)?;
     let config = VmConfig {
         hypervisor: hypervisor.clone(),
         kernel: appliance.kernel(),

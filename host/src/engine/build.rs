@@ -1,6 +1,6 @@
 //! The verb `build`: recipe, plan, room, appliance, VM, stages, outputs.
 
-use super::host::{Host, WORKSPACE_PREFIX};
+use super::host::Host;
 use super::prepare::{Options, Prepared};
 use super::{EngineError, Fate, boot};
 use crate::appliance::Appliance;
@@ -60,7 +60,7 @@ impl Build {
         let host = Host::detect(dirs.clone(), accel, events).await?;
         let work_dir = options.work_dir.clone().unwrap_or_else(|| host.dirs.work());
         room(&prepared, &work_dir, &host)?;
-        let workspace = Workspace::new(&work_dir, WORKSPACE_PREFIX)?;
+        let workspace = Workspace::new(&work_dir)?;
         let appliance = host.appliance(&options.sources, events).await?;
 
         let (policy, store) = (Policy::new(&prepared.planned.allow)?, Store::open(&host.dirs.store())?);

@@ -8,9 +8,6 @@ use crate::vm::{Accel, Accelerator, Hypervisor, Session, VmConfig};
 use crate::workspace::Workspace;
 use std::path::{Path, PathBuf};
 
-/// Beginning of the names of the folders beneath the work folder.
-pub const WORKSPACE_PREFIX: &str = "vm-";
-
 /// Where the appliance and the packages come from, when the command line says so.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -56,7 +53,7 @@ impl Host {
         if let Some(known) = self.hypervisor.known(&appliance.kernel())? {
             return Ok(known);
         }
-        let workspace = Workspace::new(&self.dirs.work(), WORKSPACE_PREFIX)?;
+        let workspace = Workspace::new(&self.dirs.work())?;
         let session = Session::start(&self.vm(appliance, workspace.path()), events).await?;
         let accelerator = session.accelerator();
         session.power_off().await?;

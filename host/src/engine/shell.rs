@@ -1,6 +1,6 @@
 //! The verb `shell`: the appliance with a folder of the host in it.
 
-use super::host::{Host, Sources, WORKSPACE_PREFIX};
+use super::host::{Host, Sources};
 use crate::dirs::Dirs;
 use crate::error::Result;
 use crate::event::Events;
@@ -41,7 +41,7 @@ impl Shell {
     pub async fn start(options: &Options, events: &Events) -> Result<Self> {
         let host = Host::detect(Dirs::new()?, options.accel, events).await?;
         let appliance = host.appliance(&options.sources, events).await?;
-        let workspace = Workspace::new(&host.dirs.work(), WORKSPACE_PREFIX)?;
+        let workspace = Workspace::new(&host.dirs.work())?;
         let mut config = host.vm(&appliance, workspace.path());
         config.memory_mib = options.memory_mib.unwrap_or(MEMORY_MIB);
         config.cpus = options.cpus.unwrap_or(1);

@@ -12,9 +12,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Beginning of the name of the folders in which outputs are made.
-pub const WORKSPACE_PREFIX: &str = ".particle-vm-";
-
 const MANIFEST: &str = "manifest.json";
 const CHECKSUMS: &str = "SHA256SUMS";
 const LOG: &str = "build.log";
@@ -55,8 +52,7 @@ impl OutputFolder {
     /// When the folder cannot be written to, or a folder or a special file has the name of an output.
     pub fn prepare(dir: &Path, name: &str, formats: &[Format]) -> Result<Self, OutputError> {
         let _created = Created::of(dir);
-        let workspace = Workspace::new(dir, WORKSPACE_PREFIX)
-            .map_err(|source| OutputError::Folder { dir: dir.to_owned(), source })?;
+        let workspace = Workspace::new(dir).map_err(|source| OutputError::Folder { dir: dir.to_owned(), source })?;
         let mut formats = formats.to_vec();
         formats.sort_unstable();
         formats.dedup();

@@ -10,7 +10,7 @@ mod record;
 pub mod space;
 
 pub use error::OutputError;
-pub use folder::{OutputFolder, WORKSPACE_PREFIX};
+pub use folder::OutputFolder;
 pub use format::Format;
 pub use manifest::Manifest;
 pub use record::Record;

@@ -15,9 +15,6 @@ use std::time::Instant;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::AbortHandle;
 
-/// Beginning of the names of the folders in which logs are written.
-const WORKSPACE_PREFIX: &str = ".build-";
-
 /// A listener that writes the log of a build and keeps the timings.
 ///
 /// The log is written in the cache. It goes with the outputs of a build that succeeds, and stays in the cache, by the name
@@ -41,7 +38,7 @@ impl Record {
     /// # Errors
     /// When the log cannot be created.
     pub fn start(logs: &Path, name: &str, events: &Events) -> Result<(Events, Self), OutputError> {
-        let workspace = Workspace::new(logs, WORKSPACE_PREFIX).map_err(OutputError::Log)?;
+        let workspace = Workspace::new(logs).map_err(OutputError::Log)?;
         let path = log(&workspace);
         let file = File::create_new(&path).map_err(|source| OutputError::Write { path, source })?;
         let told = events.clone();
