@@ -6,7 +6,8 @@ use crate::output::Format;
 use crate::vm::confine::confine;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Time for `qemu-img` to look at an image.
@@ -50,18 +51,28 @@ struct FormatSpecific {
 }
 
 impl Image {
+    /// The absolute path of the image, because QEMU takes what stands before a colon for the name of a protocol.
+    ///
+    /// # Errors
+    /// When it is not there, not a regular file, or cannot be read.
+    pub fn find(path: &Path) -> Result<PathBuf, BootError> {
+        let failed = |source| BootError::Open { path: path.to_owned(), source };
+        let absolute = std::fs::canonicalize(path).map_err(failed)?;
+        if !absolute.is_file() {
+            let reason = "it is not a regular file".into();
+            return Err(BootError::Unsuitable { path: path.to_owned(), reason });
+        }
+        File::open(&absolute).map_err(failed)?;
+        Ok(absolute)
+    }
+
     /// Find out what `path` is. `dir` takes a small file; `qemu` is the program that will run the image.
     ///
     /// # Errors
     /// When it is no image that can be started: of another format, encrypted, or made of several files.
     pub async fn probe(path: &Path, dir: &Path, qemu: &Path) -> Result<Self, BootError> {
-        // An absolute path, because QEMU takes what stands before a colon for the name of a protocol.
-        let absolute =
-            std::fs::canonicalize(path).map_err(|source| BootError::Open { path: path.to_owned(), source })?;
+        let absolute = Self::find(path)?;
         let unsuitable = |reason: String| BootError::Unsuitable { path: path.to_owned(), reason };
-        if !absolute.is_file() {
-            return Err(unsuitable("it is not a regular file".into()));
-        }
         let Some(name) = absolute.to_str() else {
             return Err(unsuitable("QEMU takes only names in UTF-8".into()));
         };

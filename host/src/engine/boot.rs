@@ -3,10 +3,11 @@
 use super::host::{Host, Sources, processors};
 use super::{EngineError, Fate};
 use crate::appliance::Appliance;
-use crate::boot::{self, BootConfig, UefiFiles};
+use crate::boot::{self, BootConfig, Image, UefiFiles};
 use crate::dirs::Dirs;
 use crate::error::Result;
 use crate::event::Events;
+use crate::output::{Format, Manifest};
 use crate::recipe::{self, Recipe, Test};
 use crate::vm::{Accel, Accelerator};
 use particle_vm_protocol::stage::Firmware;
@@ -45,6 +46,8 @@ pub struct Options {
 /// # Errors
 /// When the host lacks something.
 pub async fn machine(options: &Options, events: &Events) -> Result<BootConfig> {
+    // Before an appliance is made for an image that is not there.
+    Image::find(&options.image)?;
     let host = Host::detect(Dirs::new()?, options.accel, events).await?;
     let appliance = host.appliance(&options.sources, events).await?;
     let accelerator = host.accelerator(&appliance, events).await?;
@@ -91,10 +94,11 @@ pub async fn run_tests(
     Ok(())
 }
 
-/// The image of `recipe` in the folder of its outputs: in the first of its formats that is there.
+/// The image of `recipe` in the folder of its outputs: the first that the manifest of its last build tells of. Without a
+/// manifest it is the one that a build would make.
 pub fn image(recipe: &Recipe, output: &Path) -> PathBuf {
-    let formats = &recipe.output.formats;
-    let mut candidates = formats.iter().map(|format| output.join(format!("{}.{format}", recipe.name)));
-    let first = candidates.next().unwrap_or_else(|| output.join(format!("{}.raw", recipe.name)));
-    if first.exists() { first } else { candidates.find(|image| image.exists()).unwrap_or(first) }
+    let built = Manifest::read(output).filter(|manifest| manifest.recipe.name == recipe.name);
+    let formats = built.map(|manifest| manifest.outputs.iter().map(|output| output.format).collect());
+    let formats: Vec<Format> = formats.unwrap_or_else(|| recipe.output.formats.clone());
+    output.join(format!("{}.{}", recipe.name, formats.first().unwrap_or(&Format::Raw)))
 }

@@ -1,5 +1,6 @@
 //! The verb `build`: recipe, plan, room, appliance, VM, stages, outputs.
 
+use super::files;
 use super::host::Host;
 use super::prepare::{Options, Prepared};
 use super::{EngineError, Fate, boot};
@@ -17,7 +18,7 @@ use crate::vm::proxy::{Policy, Proxy, Upstream};
 use crate::vm::{Accel, Accelerator, Disk, LinkError, Session, VmError};
 use crate::workspace::Workspace;
 use particle_vm_protocol::message::Built;
-use particle_vm_protocol::{Job, JobResult, Stage};
+use particle_vm_protocol::{Job, JobResult};
 use std::path::Path;
 
 /// A build whose VM runs.
@@ -32,6 +33,7 @@ pub struct Build {
     machine: BootConfig,
     planned: Planned,
     proxy: Proxy,
+    files: files::Reading,
     manifest: Manifest,
 }
 
@@ -71,7 +73,9 @@ impl Build {
         config.cpus = needs.cpus;
         config.scratch = Some(Disk { path: workspace.path().join("scratch.raw"), bytes: needs.scratch_bytes });
         config.target = Some(Disk { path: folder.target(), bytes: needs.target_bytes });
-        config.work_share = uses_files(&prepared.recipe).then(|| prepared.recipe.folder().to_owned());
+        let files = files::Reading::start(&prepared.recipe);
+        let shared = !files::named(&prepared.recipe).is_empty();
+        config.work_share = shared.then(|| prepared.recipe.folder().to_owned());
         config.network = Some(proxy.clone());
         let session = Session::start(&config, events).await?;
 
@@ -79,7 +83,7 @@ impl Build {
             prepared.facts.emulated = false;
             prepared.planned = plan(&prepared.recipe, &prepared.facts, &options.overrides)?;
         }
-        let manifest = manifest(&prepared, &appliance, &host, session.accelerator(), &options.recipe);
+        let manifest = manifest(&prepared, &appliance, &host, session.accelerator(), options);
         let image = boot::Options { image: folder.target(), work_dir: Some(work_dir), ..boot::Options::default() };
         let machine = boot::config(&image, &host, &appliance, session.accelerator());
         let Prepared { recipe, planned, .. } = prepared;
@@ -94,6 +98,7 @@ impl Build {
             machine,
             planned,
             proxy,
+            files,
             manifest,
         })
     }
@@ -129,6 +134,9 @@ impl Build {
         step.finish();
         let mut manifest = self.manifest;
         manifest.packages = built.packages;
+        manifest.content_bytes = built.content_bytes;
+        manifest.scratch_bytes = built.scratch_bytes;
+        manifest.recipe.files = self.files.finish().await?;
         manifest.inputs = self.proxy.record().inputs();
         let Self { folder, events, recipe, machine, .. } = self;
         Ok(Made { folder, events, recipe, machine, manifest })
@@ -183,30 +191,22 @@ fn room(prepared: &Prepared, work_dir: &Path, host: &Host) -> Result<()> {
     Ok(space::check(&needs)?)
 }
 
-/// Whether a stage names a file of the recipe's folder. The guest sees the folder in that case only.
-fn uses_files(recipe: &Recipe) -> bool {
-    recipe.stages.iter().any(|stage| match &stage.stage {
-        Stage::Copy(_) => true,
-        Stage::Run(options) => options.file.is_some(),
-        Stage::Debootstrap(options) => options.keyring.is_some(),
-        Stage::Sources(options) => options.sources.iter().any(|source| source.keyring.is_some()),
-        _ => false,
-    })
-}
-
 fn manifest(
     prepared: &Prepared,
     appliance: &Appliance,
     host: &Host,
     accelerator: Accelerator,
-    path: &Path,
+    options: &Options,
 ) -> Manifest {
     let kernel = nix::sys::utsname::uname().map(|uname| uname.release().to_string_lossy().into_owned());
     Manifest::new(
         manifest::Recipe {
             name: prepared.recipe.name.clone(),
-            path: path.display().to_string(),
+            path: options.recipe.display().to_string(),
             sha256: prepared.recipe.sha256(),
+            variables: options.variables.clone(),
+            plan: prepared.planned.digest.clone(),
+            files: Default::default(),
         },
         manifest::Appliance { digest: appliance.digest().into(), kernel: appliance.kernel_release().into() },
         manifest::Host {

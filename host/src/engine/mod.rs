@@ -3,6 +3,7 @@
 pub mod boot;
 mod build;
 mod error;
+mod files;
 mod host;
 mod prepare;
 pub mod shell;

@@ -20,13 +20,13 @@ static ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 /// What is known of a file that has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Digest {
+pub(crate) struct Digest {
     /// Length in bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Bytes that it takes on the disk.
-    pub(super) allocated: u64,
+    pub(crate) allocated: u64,
     /// SHA-256 in lower-case hexadecimal.
-    pub(super) sha256: String,
+    pub(crate) sha256: String,
 }
 
 /// A checksum in the making, on a thread of its own; it ends when this is dropped.
@@ -67,7 +67,10 @@ impl Drop for Reading {
 }
 
 /// Read a file from its beginning to its end; holes are hashed without being read.
-fn digest(file: &File, cancelled: &AtomicBool) -> io::Result<Digest> {
+///
+/// # Errors
+/// When it cannot be read, or `cancelled` becomes true.
+pub(crate) fn digest(file: &File, cancelled: &AtomicBool) -> io::Result<Digest> {
     let size = file.metadata()?.len();
     let mut hash = Sha256::new();
     let mut buffer = vec![0; BLOCK];

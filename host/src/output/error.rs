@@ -65,6 +65,15 @@ pub enum OutputError {
         #[source]
         source: io::Error,
     },
+    /// An image of an earlier build, which the new manifest would not tell of, cannot be removed.
+    #[error("cannot remove {} of an earlier build", .path.display())]
+    Stale {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A complete output cannot be given its name.
     #[error("cannot put {} in its place", .path.display())]
     Publish {

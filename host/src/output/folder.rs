@@ -2,7 +2,7 @@
 
 use super::convert::convert;
 use super::digest::Reading;
-use super::manifest::{Manifest, Output};
+use super::manifest::{FILE as MANIFEST, Manifest, Output};
 use super::{Format, OutputError, Record};
 use crate::event::{Event, Events, Unit};
 use crate::workspace::Workspace;
@@ -12,7 +12,6 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const MANIFEST: &str = "manifest.json";
 const CHECKSUMS: &str = "SHA256SUMS";
 const LOG: &str = "build.log";
 
@@ -73,11 +72,13 @@ impl OutputFolder {
     /// Make all outputs from the target disk, and put them in their places when all of them are complete. `record`
     /// has listened to the build, and `events` is the sender that it gave.
     ///
-    /// Each file is replaced by a rename: a reader sees the old one or the new one. `SHA256SUMS` comes last, so that
-    /// `sha256sum -c` tells if the machine went down in between.
+    /// Each file is replaced by a rename: a reader sees the old one or the new one. Images of an earlier build of this
+    /// recipe in formats that are not made any more go then: nothing would tell that they are old. `SHA256SUMS` comes
+    /// last, so that `sha256sum -c` tells if the machine went down in between.
     ///
     /// # Errors
-    /// When an output cannot be made; what was in the folder stays as it was.
+    /// When an output cannot be made: what was in the folder stays as it was. When one cannot be given its name: those
+    /// before it have theirs, and `SHA256SUMS` is the old one, to which they do not fit.
     pub async fn publish(
         self,
         mut manifest: Manifest,
@@ -155,18 +156,44 @@ impl OutputFolder {
         }
         let _lock = self.lock().await?;
         let images = outputs.iter().map(|output| output.file.as_str());
-        let files: Vec<_> = images.chain([LOG, MANIFEST, CHECKSUMS]).collect();
-        for file in &files {
+        let images: Vec<_> = images.collect();
+        let texts = [LOG, MANIFEST, CHECKSUMS];
+        for file in images.iter().chain(&texts) {
             not_in_the_way(&self.dir.join(file))?;
         }
-        for file in files {
+        let rename = |file: &str| {
             let path = self.dir.join(file);
-            std::fs::rename(self.made(file), &path).map_err(|source| OutputError::Publish { path, source })?;
-        }
+            std::fs::rename(self.made(file), &path).map_err(|source| OutputError::Publish { path, source })
+        };
+        images.iter().try_for_each(|file| rename(file))?;
+        // Before the manifest that tells of them is replaced.
+        self.remove_stale(&images)?;
+        texts.into_iter().try_for_each(rename)?;
         // The renames themselves must survive a power cut.
         File::open(&self.dir)
             .and_then(|dir| dir.sync_all())
             .map_err(|source| OutputError::Publish { path: self.dir.clone(), source })
+    }
+
+    /// Remove the images that an earlier build of this recipe has made and this one has not.
+    fn remove_stale(&self, made: &[&str]) -> Result<(), OutputError> {
+        let Some(earlier) = Manifest::read(&self.dir).filter(|earlier| earlier.recipe.name == self.name) else {
+            return Ok(());
+        };
+        for output in earlier.outputs {
+            // No other file of the folder, whatever the manifest says.
+            if output.file != self.file_name(output.format) || made.contains(&output.file.as_str()) {
+                continue;
+            }
+            let path = self.dir.join(output.file);
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(OutputError::Stale { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Lock the folder itself, which leaves no lock file lying about. Some network file systems cannot lock a folder;
@@ -225,9 +252,16 @@ mod tests {
     use crate::output::manifest;
     use std::os::unix::fs::FileExt;
 
-    fn manifest() -> Manifest {
+    fn manifest(name: &str) -> Manifest {
         Manifest::new(
-            manifest::Recipe { name: "test".into(), path: "test.yml".into(), sha256: "00".into() },
+            manifest::Recipe {
+                name: name.into(),
+                path: "test.yml".into(),
+                sha256: "00".into(),
+                variables: Default::default(),
+                plan: "00".into(),
+                files: Default::default(),
+            },
             manifest::Appliance { digest: "00".into(), kernel: "6.12".into() },
             manifest::Host {
                 accelerator: "tcg".into(),
@@ -240,14 +274,18 @@ mod tests {
     }
 
     async fn publish(dir: &Path, formats: &[Format], content: &[u8]) -> Result<Manifest, OutputError> {
-        let folder = OutputFolder::prepare(dir, "test", formats)?;
+        publish_as("test", dir, formats, content).await
+    }
+
+    async fn publish_as(name: &str, dir: &Path, formats: &[Format], content: &[u8]) -> Result<Manifest, OutputError> {
+        let folder = OutputFolder::prepare(dir, name, formats)?;
         let target = File::create_new(folder.target()).unwrap();
         target.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         target.set_len(64 << 20).unwrap();
         target.write_all_at(content, 1 << 20).unwrap();
         let logs = tempfile::tempdir().unwrap();
-        let (events, mut record) = Record::start(logs.path(), "test", &Events::none())?;
-        folder.publish(manifest(), &mut record, &events).await
+        let (events, mut record) = Record::start(logs.path(), name, &Events::none())?;
+        folder.publish(manifest(name), &mut record, &events).await
     }
 
     fn names(dir: &Path) -> Vec<String> {
@@ -308,6 +346,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn images_in_formats_of_an_earlier_build_do_not_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("test.vdi"), "not made here").unwrap();
+        publish(dir.path(), &[Format::Raw, Format::Qcow2, Format::Vmdk], b"first").await.unwrap();
+        // Gone already, which is no failure.
+        std::fs::remove_file(dir.path().join("test.vmdk")).unwrap();
+        publish(dir.path(), &[Format::Raw], b"second").await.unwrap();
+        assert_eq!(names(dir.path()), ["SHA256SUMS", "build.log", "manifest.json", "test.raw", "test.vdi"]);
+        // Another recipe's images are none of ours.
+        publish_as("other", dir.path(), &[Format::Raw], b"third").await.unwrap();
+        assert!(dir.path().join("test.raw").exists());
+    }
+
+    #[test]
+    fn a_manifest_cannot_name_other_files_for_removal() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = OutputFolder::prepare(&dir.path().join("out"), "test", &[Format::Raw]).unwrap();
+        let mut earlier = manifest("test");
+        for file in ["../thesis.raw", "thesis.raw"] {
+            std::fs::write(folder.dir.join(file), "years of work").unwrap();
+            earlier.outputs.push(Output {
+                file: file.into(),
+                format: Format::Raw,
+                size: 0,
+                allocated: 0,
+                virtual_size: 0,
+                sha256: "00".into(),
+            });
+        }
+        std::fs::write(folder.dir.join(MANIFEST), serde_json::to_vec(&earlier).unwrap()).unwrap();
+        folder.remove_stale(&[]).unwrap();
+        assert!(dir.path().join("thesis.raw").exists());
+        assert!(folder.dir.join("thesis.raw").exists());
+    }
+
+    #[tokio::test]
     async fn a_failed_publish_leaves_the_earlier_outputs_alone() {
         let dir = tempfile::tempdir().unwrap();
         publish(dir.path(), &[Format::Raw], b"first").await.unwrap();
@@ -316,7 +390,7 @@ mod tests {
         let logs = tempfile::tempdir().unwrap();
         let (events, mut record) = Record::start(logs.path(), "test", &Events::none()).unwrap();
         // No target disk was made, so there is nothing to convert.
-        folder.publish(manifest(), &mut record, &events).await.unwrap_err();
+        folder.publish(manifest("test"), &mut record, &events).await.unwrap_err();
         assert_eq!(std::fs::read(dir.path().join(CHECKSUMS)).unwrap(), before);
         assert_eq!(names(dir.path()), ["SHA256SUMS", "build.log", "manifest.json", "test.raw"]);
     }

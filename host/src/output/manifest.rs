@@ -3,9 +3,13 @@
 use super::Format;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Version of the manifest's format. It grows when a field changes its meaning or goes away, not when one is added.
 pub const MANIFEST_VERSION: u32 = 1;
+
+/// Its name in the output folder.
+pub(super) const FILE: &str = "manifest.json";
 
 /// The manifest of one build.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +30,10 @@ pub struct Manifest {
     pub inputs: Vec<Input>,
     /// Installed packages of the image, `name:architecture` to version.
     pub packages: BTreeMap<String, String>,
+    /// Bytes that the files in the image occupy.
+    pub content_bytes: u64,
+    /// Most bytes that were in use on the scratch disk.
+    pub scratch_bytes: u64,
     /// The images.
     pub outputs: Vec<Output>,
     /// How long things took, in the order in which they ended.
@@ -48,9 +56,16 @@ impl Manifest {
             host,
             inputs: Vec::new(),
             packages: BTreeMap::new(),
+            content_bytes: 0,
+            scratch_bytes: 0,
             outputs: Vec::new(),
             timings: Vec::new(),
         }
+    }
+
+    /// The manifest in the output folder `dir`; none when there is none that this program can read.
+    pub fn read(dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(dir.join(FILE)).ok()?).ok()
     }
 }
 
@@ -73,6 +88,21 @@ pub struct Recipe {
     /// Its path as it was given.
     pub path: String,
     /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// Values of its variables that the command line gave.
+    pub variables: BTreeMap<String, String>,
+    /// SHA-256 of the plan that it became, in hexadecimal: what the guest was told to do.
+    pub plan: String,
+    /// The files of its folder that were used, by their paths in it, as they were when the build began.
+    pub files: BTreeMap<String, File>,
+}
+
+/// A file of the recipe's folder; a symbolic link counts as a file that contains its target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Length in bytes.
+    pub size: u64,
+    /// SHA-256 in hexadecimal.
     pub sha256: String,
 }
 

@@ -9,6 +9,7 @@ pub mod manifest;
 mod record;
 pub mod space;
 
+pub(crate) use digest::digest;
 pub use error::OutputError;
 pub use folder::OutputFolder;
 pub use format::Format;

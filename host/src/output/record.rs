@@ -173,8 +173,9 @@ impl<W: Write> Writer<W> {
     fn event(&mut self, event: Event) -> io::Result<()> {
         match event {
             Event::StepStarted { step, .. } => self.line(format_args!("{step}")),
-            // Progress would be most of the log and tell nothing afterwards.
-            Event::StepProgress { .. } => Ok(()),
+            // Progress would be most of the log and tell nothing afterwards. Outputs are there when the log is complete;
+            // the manifest tells of them.
+            Event::StepProgress { .. } | Event::Output { .. } => Ok(()),
             Event::StepFinished { step, seconds } => {
                 self.line(format_args!("{step}: done in {seconds:.1} s"))?;
                 self.timings.push(Timing { kind: TimingKind::Step, name: step, seconds, cpu_seconds: None });
@@ -198,7 +199,6 @@ impl<W: Write> Writer<W> {
             }
             Event::Warning { message } => self.line(format_args!("warning: {message}")),
             Event::Detail { message } => self.line(format_args!("{message}")),
-            Event::Output { path, size, sha256 } => self.line(format_args!("output {path}: {size} bytes, {sha256}")),
             // Told when the log has been closed.
             Event::LogKept { .. } => Ok(()),
         }
