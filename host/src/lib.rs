@@ -24,3 +24,21 @@ pub use error::{Class, Classify, Error, Result};
 
 /// The guest agent, a static binary.
 pub const AGENT: &[u8] = include_bytes!(env!("PARTICLE_VM_AGENT"));
+
+#[cfg(test)]
+mod tests {
+    use super::AGENT;
+    use object::LittleEndian;
+    use object::elf::{FileHeader64, PT_DYNAMIC, PT_INTERP};
+    use object::read::elf::{FileHeader, ProgramHeader};
+
+    /// It runs before there is a root file system, and so before there is a library.
+    #[test]
+    fn the_agent_is_static() {
+        let header = FileHeader64::<LittleEndian>::parse(AGENT).unwrap();
+        let segments = header.program_headers(LittleEndian, AGENT).unwrap();
+        let kinds: Vec<_> = segments.iter().map(|segment| segment.p_type(LittleEndian)).collect();
+        assert!(!kinds.is_empty());
+        assert!(!kinds.contains(&PT_INTERP) && !kinds.contains(&PT_DYNAMIC), "{kinds:x?}");
+    }
+}

@@ -86,7 +86,12 @@ impl Place {
 
     /// `particle-vm ARGUMENTS`, with the test's own folders and a cleared environment.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(binary());
+        self.command_of(&binary(), arguments)
+    }
+
+    /// The same with another copy of the command.
+    pub fn command_of<S: AsRef<OsStr>>(&self, binary: &Path, arguments: &[S]) -> Command {
+        let mut command = Command::new(binary);
         command.args(arguments).current_dir(self.path()).env_clear();
         for name in ["PATH", "TERM", "http_proxy", "https_proxy", "no_proxy", "PARTICLE_VM_MIRROR"] {
             if let Some(value) = std::env::var_os(name) {
