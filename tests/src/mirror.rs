@@ -1,5 +1,6 @@
 //! A Debian mirror on loopback with one suite, `tiny`, and a package of the same name, which is a tree of one busybox. A
-//! second one, `apt`, has the tools of a bootloader's installation, which do nothing.
+//! second one, `apt`, has the tools of a bootloader's installation, which do nothing. It
+//! comes in two editions: the same names, versions and key, and another `tiny`.
 //!
 //! It is made with Debian's own tools (dpkg-deb, apt-ftparchive, gpg) when a test first asks for it, and served by a
 //! thread that can be told to misbehave.
@@ -10,6 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -40,8 +42,9 @@ pub struct Mirror {
 #[derive(Debug)]
 struct Shared {
     fault: Mutex<Fault>,
+    edition: AtomicUsize,
     requests: Mutex<Vec<String>>,
-    ended: std::sync::atomic::AtomicBool,
+    ended: AtomicBool,
 }
 
 impl Mirror {
@@ -49,11 +52,16 @@ impl Mirror {
     pub fn start(fault: Fault) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { fault: Mutex::new(fault), requests: Mutex::default(), ended: false.into() });
+        let shared = Arc::new(Shared {
+            fault: Mutex::new(fault),
+            edition: 0.into(),
+            requests: Mutex::default(),
+            ended: false.into(),
+        });
         let server = Arc::clone(&shared);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                if server.ended.load(std::sync::atomic::Ordering::Relaxed) {
+                if server.ended.load(Ordering::Relaxed) {
                     return;
                 }
                 let server = Arc::clone(&server);
@@ -71,6 +79,11 @@ impl Mirror {
     /// Misbehave in another way from now on.
     pub fn set(&self, fault: Fault) {
         *self.shared.fault.lock().unwrap() = fault;
+    }
+
+    /// Offer the second edition from now on.
+    pub fn replace_package(&self) {
+        self.shared.edition.store(1, Ordering::Relaxed);
     }
 
     /// The paths that were asked for so far.
@@ -96,31 +109,58 @@ impl Mirror {
 
 impl Drop for Mirror {
     fn drop(&mut self) {
-        self.shared.ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.shared.ended.store(true, Ordering::Relaxed);
         let _ = TcpStream::connect(self.address);
     }
 }
 
 /// The key that signs the mirror.
 pub fn keyring() -> Vec<u8> {
-    std::fs::read(archive().join("tiny.gpg")).unwrap()
+    std::fs::read(signer().join("tiny.gpg")).unwrap()
 }
 
-/// The mirror's files, made once for a test run.
-fn archive() -> &'static Path {
-    static ARCHIVE: OnceLock<PathBuf> = OnceLock::new();
-    ARCHIVE.get_or_init(|| {
+/// A folder of this test program's own for what is made once.
+fn made() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
         std::fs::create_dir_all(base()).unwrap();
-        let dir = tempfile::Builder::new().prefix("mirror-").tempdir_in(base()).unwrap().keep();
-        make_tree(&dir);
+        tempfile::Builder::new().prefix("mirror-").tempdir_in(base()).unwrap().keep()
+    })
+}
+
+/// The files of an edition.
+fn archive(edition: usize) -> &'static Path {
+    static ARCHIVES: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
+    ARCHIVES[edition].get_or_init(|| {
+        let dir = made().join(edition.to_string());
+        make_tree(&dir, edition);
         make_idle_tools(&dir);
         make_indexes(&dir);
         dir
     })
 }
 
+/// The home of gpg, with the key and `tiny.gpg`, its public half.
+fn signer() -> &'static Path {
+    static SIGNER: OnceLock<PathBuf> = OnceLock::new();
+    SIGNER.get_or_init(|| {
+        let home = made().join("gnupg");
+        std::fs::create_dir(&home).unwrap();
+        std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        run(gpg(&home).args(["--passphrase", "", "--quick-gen-key", "tests@example.org", "ed25519", "sign", "never"]));
+        run(gpg(&home).arg("--export").arg("--output").arg(home.join("tiny.gpg")));
+        home
+    })
+}
+
+fn gpg(home: &Path) -> Command {
+    let mut gpg = Command::new("gpg");
+    gpg.env("GNUPGHOME", home).args(["--batch", "--quiet"]);
+    gpg
+}
+
 /// The package `tiny`.
-fn make_tree(dir: &Path) {
+fn make_tree(dir: &Path, edition: usize) {
     let tree = dir.join("tree");
     for folder in ["usr/bin", "etc", "root", "tmp", "var"] {
         std::fs::create_dir_all(tree.join(folder)).unwrap();
@@ -134,6 +174,7 @@ fn make_tree(dir: &Path) {
     symlink("usr/bin", tree.join("sbin")).unwrap();
     std::fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
     std::fs::write(tree.join("etc/group"), "root:x:0:\n").unwrap();
+    std::fs::write(tree.join("etc/edition"), format!("{edition}\n")).unwrap();
     pack(dir, &tree, "tiny", "Essential: yes\nDescription: a tree of one busybox\n");
 }
 
@@ -186,18 +227,9 @@ fn make_indexes(dir: &Path) {
     // The same suite, in the place of another.
     symlink("tiny", dir.join("dists/other")).unwrap();
 
-    let home = dir.join("gnupg");
-    std::fs::create_dir(&home).unwrap();
-    std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    let gpg = || {
-        let mut gpg = Command::new("gpg");
-        gpg.env("GNUPGHOME", &home).args(["--batch", "--quiet"]);
-        gpg
-    };
-    run(gpg().args(["--passphrase", "", "--quick-gen-key", "tests@example.org", "ed25519", "sign", "never"]));
-    run(gpg().arg("--clearsign").arg("--output").arg(dist.join("InRelease")).arg(dist.join("Release")));
-    run(gpg().arg("--export").arg("--output").arg(dir.join("tiny.gpg")));
-    run(Command::new("gpgconf").env("GNUPGHOME", &home).args(["--kill", "gpg-agent"]));
+    let home = signer();
+    run(gpg(home).arg("--clearsign").arg("--output").arg(dist.join("InRelease")).arg(dist.join("Release")));
+    run(Command::new("gpgconf").env("GNUPGHOME", home).args(["--kill", "gpg-agent"]));
 }
 
 fn run(command: &mut Command) -> String {
@@ -227,21 +259,21 @@ fn serve(stream: &TcpStream, shared: &Shared) {
         let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
         shared.requests.lock().unwrap().push(path.clone());
         let fault = *shared.fault.lock().unwrap();
-        if !answer(&mut writer, &path, fault) {
+        let file = archive(shared.edition.load(Ordering::Relaxed)).join(&path);
+        if !answer(&mut writer, &file, &path, fault) {
             return;
         }
     }
 }
 
-/// Answer one request; false when the connection has to end.
-fn answer(writer: &mut impl Write, path: &str, fault: Fault) -> bool {
+/// Answer one request, for `path`, with `file`; false when the connection has to end.
+fn answer(writer: &mut impl Write, file: &Path, path: &str, fault: Fault) -> bool {
     let package = Path::new(path).extension().is_some_and(|extension| extension == "deb");
-    let file = archive().join(path);
     let found = !path.contains("..") && file.is_file() && !(package && fault == Fault::MissingPackage);
     if !found {
         return writer.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").is_ok();
     }
-    let mut body = std::fs::read(&file).unwrap();
+    let mut body = std::fs::read(file).unwrap();
     if path.ends_with("InRelease") && fault == Fault::WrongSignature {
         let text = String::from_utf8(body).unwrap();
         body = text.replace("Suite: tiny", "Suite: tinY").into_bytes();
@@ -275,14 +307,15 @@ mod tests {
 
     #[test]
     fn a_package_that_is_made_later_is_the_same() {
-        let make = || {
+        let make = |edition| {
             let dir = tempfile::tempdir().unwrap();
-            make_tree(dir.path());
+            make_tree(dir.path(), edition);
             std::fs::read(dir.path().join("pool/tiny_1.0_amd64.deb")).unwrap()
         };
-        let first = make();
+        let first = make(0);
         // Archives tell seconds.
         std::thread::sleep(Duration::from_millis(1100));
-        assert!(first == make(), "two packages differ");
+        assert!(first == make(0), "two packages differ");
+        assert!(first != make(1), "two editions do not");
     }
 }

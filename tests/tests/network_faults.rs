@@ -94,8 +94,32 @@ fn a_second_build_fetches_no_package_again_and_a_mended_mirror_is_believed() {
     let _ = place.start_build(&recipe, &[]).finish(DEADLINE).exits(0);
     assert_eq!(packages(), before, "{:?}", mirror.requests());
 
-    let manifest = std::fs::read_to_string(place.out().join("manifest.json")).unwrap();
-    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let manifest = manifest(&place);
     let text = manifest.to_string();
     assert!(text.contains("tiny_1.0_amd64.deb") && text.contains("InRelease"), "{manifest:#}");
+}
+
+#[test]
+fn a_mirror_that_replaces_a_package_under_its_name_is_believed_at_once() {
+    let place = Place::new();
+    let mirror = Mirror::start(Fault::None);
+    place.write("tiny.gpg", mirror::keyring());
+    let recipe = place.write("tiny.yml", mirror.recipe(""));
+    let package = || {
+        let outcome = place.start_build(&recipe, &[]).finish(DEADLINE).exits(0);
+        measured("a replaced package", "seconds of a build", outcome.took.as_secs_f64());
+        let inputs = manifest(&place)["inputs"].as_array().unwrap().clone();
+        // The last one is the one that was used.
+        let package = inputs.into_iter().rfind(|input| input["url"].as_str().is_some_and(|url| url.ends_with(".deb")));
+        package.unwrap()
+    };
+    let before = package();
+    mirror.replace_package();
+    let after = package();
+    assert_ne!(before["sha256"], after["sha256"]);
+    assert_eq!(after["from_store"], false, "{after}");
+}
+
+fn manifest(place: &Place) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(place.out().join("manifest.json")).unwrap()).unwrap()
 }

@@ -1,7 +1,7 @@
 //! `apt`: install packages.
 
 use super::ahead::{self, Ahead};
-use super::{Site, debconf, locale, sources, suites};
+use super::{Site, again, debconf, locale, sources, suites};
 use particle_vm_protocol::Failure;
 use particle_vm_protocol::stage::Apt;
 
@@ -13,7 +13,8 @@ pub(super) fn perform(site: &mut Site<'_>, index: usize, options: &Apt) -> Resul
     if options.upgrade {
         update(site)?;
         let command = site.command("apt-get")?.env("INITRD", "No").arg("dist-upgrade");
-        site.context.run(&command.arg(recommends(options.recommends)))?;
+        let command = command.arg(recommends(options.recommends));
+        again::with_wrong_bytes(site, || site.context.run(&command))?;
     }
     let packages: Vec<_> = options.packages.iter().map(String::as_str).collect();
     if !options.recommends && !are_installed(site, &packages)? {
@@ -57,7 +58,7 @@ pub(super) fn install(site: &mut Site<'_>, packages: &[&str], with_recommends: b
         .env("INITRD", "No")
         .args(["install", recommends(with_recommends), "--"])
         .args(packages.iter().copied());
-    site.context.run(&command)
+    again::with_wrong_bytes(site, || site.context.run(&command))
 }
 
 /// Whether all `packages` are there, in the version that the sources offer as far as anyone has looked.

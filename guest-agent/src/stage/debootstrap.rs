@@ -1,13 +1,14 @@
 //! `debootstrap`: make a Debian tree with mmdebstrap(1).
 
 use super::ahead::{self, Ahead};
-use super::{DPKG_OPTIONS, Site, apt_options, sources, suites, work};
+use super::{DPKG_OPTIONS, Site, again, apt_options, sources, suites, work};
 use crate::paths;
 use crate::process::Command;
 use crate::report::Explain;
 use particle_vm_protocol::stage::{Debootstrap, Source, Variant};
 use particle_vm_protocol::{Failure, FailureKind};
 use std::fs;
+use std::io;
 
 /// The name of the source in the tree.
 pub(super) const SOURCE: &str = "debian";
@@ -58,7 +59,6 @@ pub(super) fn perform(site: &mut Site<'_>, index: usize, options: &Debootstrap) 
         // Each stage then installs its own packages, so that the one that names the wrong package is the one that fails.
         Err(failure) if !ahead.packages.is_empty() && ahead::may_be_to_blame(&failure) => {
             site.context.output("once more without the packages of later stages, to see which stage fails");
-            fs::remove_dir_all(paths::TREE).explain(FailureKind::Agent, || format!("cannot remove {}", paths::TREE))?;
             make(site, options, &Ahead::default())?;
         }
         result => {
@@ -122,7 +122,16 @@ fn make(site: &Site<'_>, options: &Debootstrap, ahead: &Ahead) -> Result<(), Fai
     if !include.is_empty() {
         command = command.arg(format!("--include={}", include.join(",")));
     }
-    site.context.run(&command.args([&options.suite, paths::TREE, STANZA]))
+    let command = command.args([&options.suite, paths::TREE, STANZA]);
+    again::with_wrong_bytes(site, || {
+        // Of an attempt that failed.
+        match fs::remove_dir_all(paths::TREE) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).explain(FailureKind::Agent, || format!("cannot remove {}", paths::TREE))
+            }
+            _ => site.context.run(&command),
+        }
+    })
 }
 
 fn variant(variant: Variant) -> &'static str {

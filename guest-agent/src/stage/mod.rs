@@ -1,6 +1,7 @@
 //! The stages of a build, one file for each type.
 
 mod accounts;
+mod again;
 mod ahead;
 mod apt;
 mod bootloader;

@@ -9,7 +9,8 @@
 //! A mirror may send wrong bytes. The digest in a `by-hash` URL is checked here; that of a package is known only to the
 //! package manager in the guest. So every object that was handed out during a stage is doubted when that stage fails
 //! ([`Proxy::doubt`]) and is fetched anew the next time, and a package that is asked for twice in one stage is fetched
-//! anew at once. Wrong bytes never outlive the build that got them.
+//! anew at once: the agent asks twice when the package manager finds wrong bytes, so that a mirror may also replace a
+//! package under its name. Wrong bytes never outlive the build that got them.
 
 mod answer;
 mod fetch;
