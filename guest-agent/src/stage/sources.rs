@@ -12,6 +12,9 @@ const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Where keyrings of further sources belong, sources.list(5).
 const KEYRINGS: &str = "/etc/apt/keyrings";
 
+/// The formats of keyrings that apt knows, by extension.
+const KEYRING_EXTENSIONS: [&str; 3] = ["asc", "gpg", "pgp"];
+
 /// Sources of one-line style.
 const LIST: &str = "/etc/apt/sources.list";
 
@@ -26,8 +29,14 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Sources) -> Result<(), Fail
     options.sources.iter().try_for_each(|source| add(site, source))
 }
 
-/// Remove all sources.
+/// Remove all sources, with the keyrings that [`add`] has given them.
 pub(super) fn remove_all(tree: &Tree) -> Result<(), Failure> {
+    for file in tree.names(PARTS)? {
+        let Some(name) = file.strip_suffix(".sources") else { continue };
+        for extension in KEYRING_EXTENSIONS {
+            tree.remove(&format!("{KEYRINGS}/{name}.{extension}"))?;
+        }
+    }
     tree.remove(LIST)?;
     Ok(tree.clear(PARTS)?)
 }
@@ -51,7 +60,7 @@ pub(super) fn add(site: &Site<'_>, source: &Source) -> Result<(), Failure> {
 fn keyring_name(source: &Source, file: &str) -> Result<String, Failure> {
     let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
     match extension {
-        Some(extension @ ("asc" | "gpg" | "pgp")) => Ok(format!("{}.{extension}", source.name)),
+        Some(extension) if KEYRING_EXTENSIONS.contains(&extension) => Ok(format!("{}.{extension}", source.name)),
         _ => Err(wrong(format!("the keyring `{file}` must end in .asc (armoured) or in .gpg or .pgp (binary)"))),
     }
 }
