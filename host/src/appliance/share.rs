@@ -8,6 +8,7 @@ use crate::store::{Fields, Store, StoreError};
 use std::path::Path;
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
+use url::Url;
 
 /// Bytes that are copied at a time.
 const PIECE: usize = 256 << 10;
@@ -34,8 +35,10 @@ async fn copy(dirs: &Dirs, archives: &Path, packages: &[Package]) -> Result<(), 
     let mut piece = vec![0; PIECE];
     // What comes through a TLS tunnel is not stored, so there is nobody to ask for it.
     for package in packages.iter().filter(|package| package.uri.starts_with("http://")) {
+        // As the proxy writes it when a guest asks for it.
+        let Ok(url) = Url::parse(&package.uri) else { continue };
         let mut file = tokio::fs::File::open(archives.join(&package.file)).await?;
-        let mut object = store.put_stream(&package.uri, Fields::default()).await?;
+        let mut object = store.put_stream(url.as_str(), Fields::default()).await?;
         loop {
             let read = file.read(&mut piece).await?;
             if read == 0 {

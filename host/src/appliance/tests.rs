@@ -91,9 +91,9 @@ async fn an_appliance_in_use_is_not_removed() {
     let found = Appliance::open(&place, &dirs).await.unwrap();
     let second = found.clone();
     drop(found);
-    let error = remove(&dirs, "ab", &Events::none()).await.unwrap_err();
+    let error = remove(&dirs, "ababab", &Events::none()).await.unwrap_err();
     assert!(matches!(error, ApplianceError::InUse { .. }), "{error}");
     drop(second);
-    remove(&dirs, "ab", &Events::none()).await.unwrap();
+    remove(&dirs, "ababab", &Events::none()).await.unwrap();
     assert!(!place.exists());
 }

@@ -4,8 +4,12 @@ use super::{AptError, QUESTION, command};
 use crate::child;
 use crate::dirs::Dirs;
 use crate::workspace::Workspace;
+use nix::sys::resource::{Resource, setrlimit};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
+use url::Url;
 
 /// The variable that names a mirror.
 const VARIABLE: &str = "PARTICLE_VM_MIRROR";
@@ -15,6 +19,9 @@ const FORMAT: &str = "$(CREATED_BY)\t$(ORIGIN)\t$(LABEL)\t$(RELEASE)\t$(REPO_URI
 
 /// How long a mirror may take to name its origin.
 const PROBE: Duration = Duration::from_secs(30);
+
+/// Most bytes of the index that names it. Debian's largest has 250 KiB.
+const MAX_INDEX: u64 = 4 << 20;
 
 /// One index of the host's apt sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +37,12 @@ struct Index {
 /// # Errors
 /// When what was named is no http or https URI.
 pub fn named_mirror(wanted: Option<&str>) -> Result<Option<String>, AptError> {
-    let variable = std::env::var(VARIABLE).ok().filter(|value| !value.is_empty());
-    wanted.or(variable.as_deref()).map(checked).transpose()
+    let variable = std::env::var_os(VARIABLE).filter(|value| !value.is_empty());
+    match (wanted, variable) {
+        (Some(uri), _) => checked(uri).map(Some),
+        (None, Some(variable)) => checked(&variable.to_string_lossy()).map(Some),
+        (None, None) => Ok(None),
+    }
 }
 
 /// The URI of the mirror to use, without a slash at its end: the one that was named, else the one in the host's own apt
@@ -46,19 +57,34 @@ pub async fn mirror(wanted: Option<&str>, dirs: &Dirs) -> Result<String, AptErro
     }
 }
 
-/// The URI in the form in which it is used.
+/// The URI in the form in which it is used: as the URL Standard writes it, without a slash at its end.
 fn checked(uri: &str) -> Result<String, AptError> {
-    let bad = |reason| AptError::BadMirror { uri: uri.to_owned(), reason };
-    let rest = uri.strip_prefix("http://").or_else(|| uri.strip_prefix("https://"));
-    match rest {
-        None => Err(bad("it does not begin with http:// or https://")),
-        Some("") => Err(bad("it names no host")),
-        // It becomes a word of a line in apt's sources, where brackets and quotes mean something.
-        Some(_) if uri.contains(|c: char| c.is_whitespace() || c.is_control() || "[]\"'\\<>".contains(c)) => {
-            Err(bad("it has a character that a URI cannot have"))
-        }
-        Some(_) => Ok(uri.trim_end_matches('/').to_owned()),
+    let bad = |reason| AptError::BadMirror { uri: without_user(uri), reason };
+    let Some(rest) = uri.strip_prefix("http://").or_else(|| uri.strip_prefix("https://")) else {
+        return Err(bad("it does not begin with http:// or https://"));
+    };
+    // It becomes a word of a line in apt's sources, where brackets and quotes mean something.
+    let strange = |c: char| c.is_whitespace() || c.is_control() || "[]\"'\\<>\u{fffd}".contains(c);
+    if uri.contains(strange) {
+        return Err(bad("it has a character that a URI cannot have"));
     }
+    // The URL Standard takes the first name for the host, however many slashes there are; apt does not.
+    let url = Url::parse(uri).ok().filter(|_| !rest.starts_with('/')).ok_or_else(|| bad("it names no host"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("a name or password in it would stand in the image; apt takes them from its auth.conf.d"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(bad("it goes on after the path"));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// The URI as it may be shown.
+fn without_user(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
 }
 
 async fn of_host(dirs: &Dirs) -> Result<String, AptError> {
@@ -134,10 +160,18 @@ async fn asked(uri: &str, release: &str, dirs: &Dirs) -> Result<bool, AptError> 
         download.args(["-o", "APT::Sandbox::User=root"]);
     }
     download.arg("download-file").arg(format!("{uri}/dists/{release}/InRelease")).arg(&file);
+    // SAFETY: between fork and exec only setrlimit(2) is called, which is async-signal-safe.
+    unsafe {
+        download.pre_exec(|| setrlimit(Resource::RLIMIT_FSIZE, MAX_INDEX, MAX_INDEX).map_err(io::Error::from));
+    }
     if child::run(download, PROBE).await.is_err() {
         return Ok(false);
     }
-    let text = std::fs::read(&file).unwrap_or_default();
+    let mut text = Vec::new();
+    let read = File::open(&file).and_then(|file| file.take(MAX_INDEX).read_to_end(&mut text));
+    if read.is_err() {
+        return Ok(false);
+    }
     let text = String::from_utf8_lossy(&text);
     let field =
         |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
@@ -153,10 +187,45 @@ mod tests {
     fn a_mirror_is_an_http_uri() {
         assert_eq!(checked("http://m.example/debian/").unwrap(), "http://m.example/debian");
         assert_eq!(checked("https://m.example:8080/debian").unwrap(), "https://m.example:8080/debian");
-        for bad in ["", "m.example/debian", "ftp://m.example", "http://", "http://m/a b", "http://m/[x]", "http://m/\n"]
-        {
+        assert_eq!(checked("http://M.example:80//").unwrap(), "http://m.example");
+        for bad in [
+            "",
+            "m.example/debian",
+            "ftp://m.example",
+            "http://",
+            "http:///debian",
+            "http://m/a b",
+            "http://m/[x]",
+            "http://m/\n",
+            "http://m/\u{fffd}",
+            "http://m/debian?x",
+            "http://m/debian#x",
+            "http://user@m/debian",
+        ] {
             assert!(matches!(checked(bad), Err(AptError::BadMirror { .. })), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn credentials_are_refused_and_not_repeated() {
+        let error = checked("https://user:se@cret@m.example/debian").unwrap_err().to_string();
+        assert!(error.contains("https://m.example/debian") && !error.contains("cret"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_index_without_end_is_given_up() {
+        let cache = tempfile::tempdir().unwrap();
+        let dirs = Dirs::at(cache.path());
+        // apt-helper reads files too; a sparse one without end is a mirror without end.
+        let dist = cache.path().join("dists/x");
+        std::fs::create_dir_all(&dist).unwrap();
+        let index = dist.join("InRelease");
+        std::fs::write(&index, "Origin: Debian\nLabel: Debian\n").unwrap();
+        File::options().write(true).open(&index).unwrap().set_len(MAX_INDEX + 1).unwrap();
+        let uri = format!("copy:{}", cache.path().display());
+        assert!(!asked(&uri, "x", &dirs).await.unwrap());
+        File::options().write(true).open(&index).unwrap().set_len(30).unwrap();
+        assert_eq!(asked(&uri, "x", &dirs).await.unwrap(), Path::new("/usr/lib/apt/apt-helper").exists());
     }
 
     #[test]
