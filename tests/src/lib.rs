@@ -9,6 +9,7 @@
 pub mod leftovers;
 pub mod mirror;
 pub mod place;
+pub mod pty;
 pub mod run;
 
 pub use mirror::{Fault, Mirror};

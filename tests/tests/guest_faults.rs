@@ -52,6 +52,9 @@ fn a_small_build_succeeds() {
     let place = Place::new();
     let outcome = build(&place, &script("echo hello from the tree"), &[]).exits(0);
     measured("a_small_build_succeeds", "seconds", outcome.took.as_secs_f64());
+    // Nothing is drawn where there is no terminal, not even a redrawn line.
+    assert!(!outcome.stderr.contains(['\u{1b}', '\r']) && outcome.stdout.is_empty(), "{outcome:?}");
+    assert!(outcome.stderr.lines().any(|line| line == "2/2 run"), "{}", outcome.stderr);
     leftovers::no_processes(&place);
     leftovers::no_files(&place, &["SHA256SUMS", "build.log", "manifest.json", "tiny.raw"]);
     let log = std::fs::read_to_string(place.out().join("build.log")).unwrap();

@@ -1,6 +1,7 @@
 //! The recipes that ship: each is built by an ordinary user, booted with its firmware, and looked into.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
+use particle_vm_tests::pty::OnTerminal;
 use particle_vm_tests::{Place, leftovers, measured, place};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -84,6 +85,27 @@ fn boots(place: &Place, file: &str) {
     leftovers::no_processes(place);
 }
 
+/// A person logs in at the console of an image, as the user `debug`.
+fn logs_in(place: &Place, file: &str) {
+    let image = place.out().join(file);
+    let mut console = OnTerminal::start(place.command(&["boot", image.to_str().unwrap(), "--interactive"]));
+    let before = console.settings();
+    console.wait_for("login: ", BOOT);
+    console.press("debug\r");
+    // In the language of the image.
+    console.wait_for("Passwor", BOOT);
+    console.wait_for(": ", BOOT);
+    console.press("debug\r");
+    console.wait_for("$ ", BOOT);
+    console.press("echo $((6*7)) on $(tty)\r");
+    console.wait_for("42 on /dev/ttyS0", BOOT);
+    console.press("\u{1d}");
+    let ended = console.finish(Duration::from_secs(30)).exits(0);
+    assert_eq!(ended.settings, before, "the terminal was not given back");
+    measured(file, "seconds until a person has logged in", ended.took.as_secs_f64());
+    leftovers::no_processes(place);
+}
+
 /// A recipe that ships, with a stage that fetches the kernel's package, and tests that install it again and restart.
 fn with_kernel_update(place: &Place, name: &str) -> PathBuf {
     let recipe = std::fs::read_to_string(place::root().join("recipes").join(format!("{name}.yml"))).unwrap();
@@ -102,6 +124,7 @@ fn minimal_debug_locale() {
     let allocated = std::os::unix::fs::MetadataExt::blocks(&raw) * 512;
     measured("minimal-debug-locale", "bytes allocated by the raw image", allocated);
     assert!(allocated < raw.len(), "the raw image is not sparse");
+    logs_in(&place, "minimal-debug-locale.raw");
 }
 
 #[test]

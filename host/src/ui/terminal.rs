@@ -1,13 +1,25 @@
 //! The user's terminal, when a shell in a VM takes it over.
 
-use nix::sys::termios::{self, SetArg, Termios};
+use nix::sys::termios::{self, InputFlags, LocalFlags, OutputFlags, SetArg, Termios};
 use particle_vm_protocol::message::TerminalSize;
 use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::RawFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use vmm_sys_util::terminal::Terminal;
 
 /// Most bytes of one message.
 const PIECE: usize = 4096;
+
+/// The terminal on standard input. Not its lock: the thread that reads holds that while it waits for a key.
+struct Keyboard;
+
+// SAFETY: descriptor 0 is standard input as long as the process lives.
+unsafe impl Terminal for Keyboard {
+    fn tty_fd(&self) -> RawFd {
+        libc::STDIN_FILENO
+    }
+}
 
 /// The terminal in raw mode: every key goes to the guest, also Ctrl-C. Dropping it restores what was before.
 #[derive(Debug)]
@@ -20,11 +32,18 @@ impl Raw {
     /// When standard input is no terminal.
     pub fn enter() -> io::Result<Self> {
         let stdin = io::stdin();
-        let before = termios::tcgetattr(&stdin)?;
-        let mut raw = before.clone();
-        termios::cfmakeraw(&mut raw);
-        termios::tcsetattr(&stdin, SetArg::TCSADRAIN, &raw)?;
-        Ok(Self(before))
+        // From here on whatever happens restores it.
+        let raw = Self(termios::tcgetattr(&stdin)?);
+        Keyboard.set_raw_mode()?;
+        // What is left to the host by that: Ctrl-S and Ctrl-Q, Ctrl-V, Enter as a line feed, and line feeds that return
+        // to the first column, which programs on a whole screen do not expect.
+        let mut settings = termios::tcgetattr(&stdin)?;
+        settings.input_flags &= !(InputFlags::IXON | InputFlags::ICRNL | InputFlags::INLCR | InputFlags::IGNCR);
+        settings.input_flags &= !(InputFlags::ISTRIP | InputFlags::BRKINT);
+        settings.local_flags &= !LocalFlags::IEXTEN;
+        settings.output_flags &= !OutputFlags::OPOST;
+        termios::tcsetattr(&stdin, SetArg::TCSADRAIN, &settings)?;
+        Ok(raw)
     }
 }
 
