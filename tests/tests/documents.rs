@@ -1,6 +1,67 @@
 //! What the documents say about the sources has to hold.
 
-use particle_vm_tests::place;
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
+
+use particle_vm_tests::{leftovers, place};
+use std::process::{Command, Output};
+
+/// Standard output of `particle-vm ARGUMENTS`.
+fn output_of(arguments: &[&str]) -> String {
+    let Output { status, stdout, stderr } = Command::new(place::binary()).args(arguments).output().unwrap();
+    assert!(status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&stderr));
+    String::from_utf8(stdout).unwrap()
+}
+
+/// The verbs that `particle-vm --help` lists.
+fn verbs() -> Vec<String> {
+    let help = output_of(&["--help"]);
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // The first word of a line is a verb, unless the line goes on with what the one before has begun.
+    let verbs = lines.filter_map(|line| line.strip_prefix("  ")).filter(|line| !line.starts_with(' '));
+    verbs.filter_map(|line| Some(line.split(' ').next()?.to_owned())).filter(|verb| verb != "help").collect()
+}
+
+#[test]
+fn every_verb_is_completed() {
+    let verbs = verbs();
+    assert!(verbs.len() >= 13 && verbs.contains(&"build".to_owned()), "{verbs:?}");
+    for shell in ["bash", "fish", "zsh"] {
+        let script = output_of(&["completions", shell]);
+        assert!(verbs.iter().all(|verb| script.contains(verb.as_str())), "{shell}:\n{script}");
+        assert!(script.contains("on-failure") && !script.contains("internal"), "{shell}:\n{script}");
+    }
+    let script = output_of(&["completions", "bash"]);
+    let checked = Command::new("bash").args(["-n", "-c", &script]).output().unwrap();
+    assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:?}");
+    // What bash makes of it: the verbs that begin with `b`, in any order.
+    let complete = format!(
+        "{script}\nset -- $(complete -p particle-vm)\nCOMP_WORDS=(particle-vm b) COMP_CWORD=1\n\
+         while [ \"$1\" != -F ]; do shift; done\n\"$2\" particle-vm b particle-vm\necho ${{COMPREPLY[@]}}"
+    );
+    let completed = Command::new("bash").args(["--norc", "-c", &complete]).output().unwrap();
+    let completed = String::from_utf8(completed.stdout).unwrap();
+    let mut words: Vec<_> = completed.split_whitespace().collect();
+    words.sort_unstable();
+    assert_eq!(words, ["boot", "build"]);
+}
+
+#[test]
+fn every_verb_has_a_man_page() {
+    let dir = tempfile::tempdir().unwrap();
+    output_of(&["man", "--dir", dir.path().to_str().unwrap()]);
+    let pages = leftovers::names(dir.path());
+    for name in
+        std::iter::once("particle-vm".to_owned()).chain(verbs().iter().map(|verb| format!("particle-vm-{verb}")))
+    {
+        assert!(pages.contains(&format!("{name}.1")), "{pages:?}");
+        let page = std::fs::read_to_string(dir.path().join(format!("{name}.1"))).unwrap();
+        let title = page.lines().find(|line| line.starts_with(".TH ")).unwrap();
+        assert!(title.starts_with(&format!(".TH {name} 1")), "{title}");
+        assert!(page.contains("\n.SH NAME\n") && page.contains("\n.SH OPTIONS\n"), "{page}");
+    }
+    assert!(!pages.iter().any(|page| page.contains("internal")), "{pages:?}");
+    assert!(output_of(&["man"]).contains("\n.TH particle-vm 1"));
+}
 
 /// Each test that `docs/threat-model.md` names as a proof is there, in the file that it names.
 #[test]
@@ -23,4 +84,21 @@ fn the_proofs_of_the_threat_model_exist() {
         }
     }
     assert!(proofs >= 30, "only {proofs} proofs were found");
+}
+
+#[test]
+fn every_dependency_says_why_it_is_one() {
+    let root = place::root();
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let lines = manifest.lines().skip_while(|line| *line != "[workspace.dependencies]").skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    let mut used: Vec<_> = lines.filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
+    used.retain(|name| *name != "particle-vm-protocol");
+    let text = std::fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let rows = text.lines().skip_while(|line| *line != "| crate | why this one |").skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let mut told: Vec<_> = rows.flat_map(|row| row.split('|').nth(1).unwrap().trim().split(", ")).collect();
+    used.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, used);
 }
