@@ -5,6 +5,7 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
+BUILT = $(or $(CARGO_TARGET_DIR),target)/release/particle-vm
 
 .PHONY: setup build demo check check-all bench install
 
@@ -26,13 +27,13 @@ check-all: setup
 
 # A table of times beside those of other programs on the same machine; kept in docs/performance.md.
 bench: build
-	$(CARGO) run --release --locked --package particle-vm-tests --bin bench
+	PARTICLE_VM_TEST_BIN=$(abspath $(BUILT)) $(CARGO) run --release --locked --package particle-vm-tests --bin bench
 
 # Of what `make build` has built.
 install:
-	install -D -m 0755 target/release/particle-vm '$(DESTDIR)$(PREFIX)/bin/particle-vm'
-	target/release/particle-vm man --dir '$(DESTDIR)$(PREFIX)/share/man/man1'
+	install -D -m 0755 $(BUILT) '$(DESTDIR)$(PREFIX)/bin/particle-vm'
+	$(BUILT) man --dir '$(DESTDIR)$(PREFIX)/share/man/man1'
 	install -d '$(DESTDIR)$(PREFIX)/share/bash-completion/completions' '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d' '$(DESTDIR)$(PREFIX)/share/zsh/site-functions'
-	target/release/particle-vm completions bash > '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/particle-vm'
-	target/release/particle-vm completions fish > '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/particle-vm.fish'
-	target/release/particle-vm completions zsh > '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_particle-vm'
+	$(BUILT) completions bash > '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/particle-vm'
+	$(BUILT) completions fish > '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/particle-vm.fish'
+	$(BUILT) completions zsh > '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_particle-vm'
