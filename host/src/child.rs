@@ -91,6 +91,16 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// Variables that a program which serves the guest keeps: what it needs to find its files, and the marks by which logs and
+/// tests tell one process from another.
+const KEPT: [&str; 7] = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PARTICLE_VM_LOG", "PARTICLE_VM_TEST"];
+
+/// Take the environment away from a program that a guest could take over: tokens and passwords stand in it.
+pub fn without_environment(command: &mut Command) {
+    let kept: Vec<_> = KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))).collect();
+    command.env_clear().envs(kept);
+}
+
 /// Run `command` to its end and give back what it wrote to stdout.
 ///
 /// # Errors
@@ -212,6 +222,19 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("still there: {}", state());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_serves_the_guest_gets_no_secrets() {
+        let mut command = shell("env");
+        command.env("AWS_SECRET_ACCESS_KEY", "secret");
+        without_environment(&mut command);
+        let out = String::from_utf8(run(command, Duration::from_secs(10)).await.unwrap()).unwrap();
+        let names: Vec<_> = out.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+        assert!(names.contains(&"PATH"), "{out}");
+        // The shell adds some of its own.
+        let known = |name: &&str| KEPT.contains(name) || ["PWD", "OLDPWD", "SHLVL", "_"].contains(name);
+        assert!(names.iter().all(known), "{out}");
     }
 
     #[tokio::test]

@@ -83,6 +83,7 @@ impl Machine {
         let mut command = child::command(&config.qemu);
         command.args(arguments(config, &image, &overlay, &variables, &descriptors));
         command.stdout(Stdio::null()).stderr(Stdio::piped());
+        child::without_environment(&mut command);
         // The image and the firmware to read, what is thrown away afterwards to write, and nothing else.
         let mut readable = vec![image.path()];
         readable.extend(config.uefi.as_ref().map(|files| files.code.as_path()));

@@ -215,6 +215,7 @@ impl Running {
             command.arg("--read-only");
         }
         command.stdout(Stdio::null()).stderr(Stdio::piped());
+        child::without_environment(&mut command);
         channel::inherit(&mut command, &[&listener]);
         let mut child = command.spawn()?;
         let stderr = Tail::default();
