@@ -6,15 +6,13 @@ use crate::paths;
 use crate::report::{self, Explain};
 use crate::stage::Site;
 use particle_vm_protocol::message::Built;
+use particle_vm_protocol::plan::STEP_DEADLINE;
 use particle_vm_protocol::{Failure, FailureKind, Plan};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
-
-/// How long each step after the stages may take: the recipe says nothing about them, and none should ever hang.
-const STEP_DEADLINE: Duration = Duration::from_secs(2 * 3600);
 
 /// dpkg's database.
 const DPKG_STATUS: &str = "/var/lib/dpkg/status";
@@ -33,7 +31,7 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
         context.stage(index, &planned.title, deadline, |_| site.perform(index))?;
     }
     let after = plan.stages.len();
-    let deadline = Some(STEP_DEADLINE);
+    let deadline = Some(Duration::from_secs(STEP_DEADLINE));
     context.stage(after, "initramfs", deadline, |_| site.complete())?;
     let (tree, empty) = context.stage(after + 1, "disk", deadline, |context| {
         let tree = site.leave()?;

@@ -1,7 +1,13 @@
 //! What the engine tells while it works. The terminal, JSON lines, the build log and the tests are listeners.
 
+use crate::backlog::Backlog;
 use serde::Serialize;
+use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
+
+/// Most events that may wait for a listener before whoever passes on the guest's words holds back.
+const MOST_WAITING: usize = 1024;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -102,11 +108,67 @@ pub enum Unit {
 
 /// Where events are sent. Cheap to clone; nobody has to listen, and several may.
 #[derive(Debug, Clone)]
-pub struct Events(Vec<mpsc::UnboundedSender<Event>>);
+pub struct Events(Vec<Sender>);
+
+#[derive(Debug, Clone)]
+struct Sender {
+    queue: mpsc::UnboundedSender<Event>,
+    waiting: Backlog,
+}
+
+impl Sender {
+    /// A listener that has gone away does not end the work.
+    fn send(&self, event: Event) {
+        self.waiting.add(1);
+        if self.queue.send(event).is_err() {
+            self.waiting.remove(1);
+        }
+    }
+}
+
+/// The end of one listener.
+#[derive(Debug)]
+pub struct Listener {
+    queue: mpsc::UnboundedReceiver<Event>,
+    waiting: Backlog,
+}
+
+impl Listener {
+    /// The next event; None when there will be none. Can be dropped and called again without loss.
+    pub async fn recv(&mut self) -> Option<Event> {
+        std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// The same for a task that polls.
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        let event = ready!(self.queue.poll_recv(context));
+        if event.is_some() {
+            self.waiting.remove(1);
+        }
+        Poll::Ready(event)
+    }
+
+    /// The next event that waits already.
+    ///
+    /// # Errors
+    /// When none waits.
+    pub fn try_recv(&mut self) -> Result<Event, TryRecvError> {
+        let event = self.queue.try_recv()?;
+        self.waiting.remove(1);
+        Ok(event)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.queue.close();
+        while self.try_recv().is_ok() {}
+    }
+}
 
 impl Events {
     /// A sender and the listener's end.
-    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Event>) {
+    pub fn channel() -> (Self, Listener) {
         Self::none().with_listener()
     }
 
@@ -116,21 +178,29 @@ impl Events {
     }
 
     /// A sender to the same listeners and to one more.
-    pub fn with_listener(&self) -> (Self, mpsc::UnboundedReceiver<Event>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
+    pub fn with_listener(&self) -> (Self, Listener) {
+        let (sender, queue) = mpsc::unbounded_channel();
+        let waiting = Backlog::default();
         let mut senders = self.0.clone();
-        senders.push(sender);
-        (Self(senders), receiver)
+        senders.push(Sender { queue: sender, waiting: waiting.clone() });
+        (Self(senders), Listener { queue, waiting })
     }
 
     /// Tell the listeners.
     pub fn send(&self, event: Event) {
         let Some((last, others)) = self.0.split_last() else { return };
-        // A listener that has gone away does not end the work.
         for sender in others {
-            let _ = sender.send(event.clone());
+            sender.send(event.clone());
         }
-        let _ = last.send(event);
+        last.send(event);
+    }
+
+    /// Wait until the listeners have got on. Whoever passes on what a guest says waits before each message, so that a
+    /// guest that talks faster than a listener hears does not fill the memory; one at a time may wait.
+    pub async fn room(&self) {
+        for sender in &self.0 {
+            sender.waiting.below(MOST_WAITING).await;
+        }
     }
 
     /// Tell a warning.
@@ -175,6 +245,7 @@ impl Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
 
     #[test]
     fn every_listener_hears_and_one_may_leave() {
@@ -187,5 +258,19 @@ mod tests {
         let heard: Vec<_> = std::iter::from_fn(|| second.try_recv().ok()).collect();
         let detail = |message: &str| Event::Detail { message: message.into() };
         assert_eq!(heard, [detail("one"), detail("two")]);
+    }
+
+    #[tokio::test]
+    async fn whoever_talks_too_fast_waits_for_the_listeners() {
+        let (events, mut slow) = Events::channel();
+        let (events, gone) = events.with_listener();
+        for _ in 0..MOST_WAITING {
+            events.room().await;
+            events.detail("a line");
+        }
+        drop(gone);
+        assert!(events.room().now_or_never().is_none());
+        slow.recv().await.unwrap();
+        events.room().await;
     }
 }

@@ -4,8 +4,10 @@
 
 pub mod appliance;
 pub mod apt;
+pub mod backlog;
 pub mod boot;
 pub mod child;
+pub mod clean;
 pub mod cli;
 pub mod dirs;
 pub mod doctor;

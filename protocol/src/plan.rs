@@ -4,6 +4,12 @@ use crate::disk::Disk;
 use crate::stage::Stage;
 use serde::{Deserialize, Serialize};
 
+/// How many steps follow the stages: the initramfs, the disk, its files, the boot loader.
+pub const STEPS_AFTER_STAGES: usize = 4;
+
+/// Seconds that each of them may take: the recipe says nothing about them, and none should ever hang.
+pub const STEP_DEADLINE: u64 = 2 * 3600;
+
 /// Everything the guest needs to know for a build. It decides nothing by itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {

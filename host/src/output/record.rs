@@ -3,7 +3,7 @@
 use super::OutputError;
 use super::manifest::{Timing, TimingKind};
 use crate::error::Error;
-use crate::event::{Event, Events};
+use crate::event::{self, Event, Events};
 use crate::workspace::Workspace;
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::AbortHandle;
 
 /// A listener that writes the log of a build and keeps the timings.
@@ -116,7 +115,7 @@ fn lock(listener: &Mutex<Listener>) -> MutexGuard<'_, Listener> {
 
 /// What comes in, and where it goes.
 struct Listener {
-    events: UnboundedReceiver<Event>,
+    events: event::Listener,
     writer: Writer<BufWriter<File>>,
     /// The first line that could not be written.
     failure: Option<io::Error>,
@@ -152,22 +151,43 @@ impl Listener {
     }
 }
 
+/// Bytes of the log beyond which output of the guest is left out: a stage can print without end.
+const MAX_LOG: usize = 256 << 20;
+
 /// Turns events into lines and timings.
 struct Writer<W> {
     out: W,
     started: Instant,
     titles: HashMap<usize, String>,
     timings: Vec<Timing>,
+    /// Bytes in the log.
+    written: usize,
+    /// Whether there was more than the log may have.
+    full: bool,
 }
 
 impl<W: Write> Writer<W> {
     fn new(out: W) -> Self {
-        Self { out, started: Instant::now(), titles: HashMap::new(), timings: Vec::new() }
+        let (titles, timings) = Default::default();
+        Self { out, started: Instant::now(), titles, timings, written: 0, full: false }
     }
 
     /// One line, with the seconds since the build began.
     fn line(&mut self, text: std::fmt::Arguments<'_>) -> io::Result<()> {
-        writeln!(self.out, "[{:9.3}] {text}", self.started.elapsed().as_secs_f64())
+        let line = format!("[{:9.3}] {text}\n", self.started.elapsed().as_secs_f64());
+        self.written += line.len();
+        self.out.write_all(line.as_bytes())
+    }
+
+    /// One line of which the guest can make as many as it likes.
+    fn guest_line(&mut self, text: std::fmt::Arguments<'_>) -> io::Result<()> {
+        if self.written < MAX_LOG {
+            return self.line(text);
+        }
+        if !std::mem::replace(&mut self.full, true) {
+            self.line(format_args!("(the log has {} MiB: further output is left out)", MAX_LOG >> 20))?;
+        }
+        Ok(())
     }
 
     fn event(&mut self, event: Event) -> io::Result<()> {
@@ -186,7 +206,7 @@ impl<W: Write> Writer<W> {
                 self.titles.insert(index, title);
                 Ok(())
             }
-            Event::StageOutput { line, .. } => self.line(format_args!("  {line}")),
+            Event::StageOutput { line, .. } => self.guest_line(format_args!("  {line}")),
             Event::StageFinished { index, seconds, cpu_seconds } => {
                 let name = self.titles.remove(&index).unwrap_or_else(|| index.to_string());
                 self.line(format_args!("stage {name}: done in {seconds:.1} s, {cpu_seconds:.1} s of processor time"))?;
@@ -195,10 +215,10 @@ impl<W: Write> Writer<W> {
             }
             Event::Fetched { url, size, cached } => {
                 let from = if cached { "from the store" } else { "fetched" };
-                self.line(format_args!("{from}: {url} ({size} bytes)"))
+                self.guest_line(format_args!("{from}: {url} ({size} bytes)"))
             }
             Event::Warning { message } => self.line(format_args!("warning: {message}")),
-            Event::Detail { message } => self.line(format_args!("{message}")),
+            Event::Detail { message } => self.guest_line(format_args!("{message}")),
             // Told when the log has been closed.
             Event::LogKept { .. } => Ok(()),
         }
@@ -234,6 +254,19 @@ mod tests {
         record.succeed();
         drop(record);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_guest_that_prints_without_end_does_not_fill_the_disk() {
+        let mut writer = Writer::new(Vec::new());
+        writer.written = MAX_LOG - 1;
+        for line in ["one", "two", "three"] {
+            writer.event(Event::StageOutput { index: 0, line: line.into() }).unwrap();
+        }
+        writer.event(Event::StageFinished { index: 0, seconds: 1.0, cpu_seconds: 1.0 }).unwrap();
+        let log = String::from_utf8(writer.out).unwrap();
+        assert_eq!(log.lines().count(), 3, "{log}");
+        assert!(log.contains("one") && log.contains("left out") && log.contains("done in"), "{log}");
     }
 
     #[tokio::test]

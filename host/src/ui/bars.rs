@@ -83,14 +83,13 @@ impl Listener for Bars {
             }
             Event::StageStarted { title, .. } => self.stage = Some(self.bar(title, SPINNING, None)),
             Event::StageOutput { index, line } => {
-                let line = text::clean(line);
                 if self.verbose > 0 {
                     self.line(&format!(
                         "{} {line}",
                         style(format!("{} |", self.stages.title(*index))).for_stderr().dim()
                     ));
                 } else {
-                    self.show_stage(&line);
+                    self.show_stage(line);
                 }
             }
             Event::StageFinished { index, seconds, .. } => {

@@ -13,7 +13,7 @@ pub use report::Report;
 
 use crate::cli::Progress;
 use crate::error::{Class, Error, Result};
-use crate::event::{Event, Events};
+use crate::event::{self, Event, Events};
 use std::io::IsTerminal;
 use tokio::sync::{mpsc, oneshot};
 
@@ -111,7 +111,7 @@ impl Progress {
 
 async fn listen(
     mut listener: Box<dyn Listener + Send>,
-    mut events: mpsc::UnboundedReceiver<Event>,
+    mut events: event::Listener,
     mut controls: mpsc::UnboundedReceiver<Control>,
 ) {
     let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));

@@ -54,7 +54,7 @@ impl Listener for Plain {
             }
             Event::StageStarted { title, .. } => text::line(title),
             Event::StageOutput { index, line } if self.verbose > 0 => {
-                text::line(&format!("{} | {}", self.stages.title(*index), text::clean(line)));
+                text::line(&format!("{} | {line}", self.stages.title(*index)));
             }
             Event::StageFinished { index, seconds, .. } => {
                 text::line(&finished(&self.stages, *index, *seconds));

@@ -1,6 +1,7 @@
 //! The report of an error: class, stage, causes, the last lines of output, and what to do.
 
 use super::text;
+use crate::clean;
 use crate::error::{Class, Error};
 use crate::plan::PlanError;
 use crate::recipe::Findings;
@@ -94,7 +95,7 @@ impl Report {
             let bar = style("|").for_stderr().dim();
             writeln!(out)?;
             for line in details.lines() {
-                writeln!(out, "  {bar} {}", text::clean(line))?;
+                writeln!(out, "  {bar} {}", clean::line(line))?;
             }
         }
         if let Some(advice) = &self.advice {

@@ -1,27 +1,14 @@
-//! How listeners write sizes, times and lines that come from the guest.
+//! How listeners write lines, sizes and times.
 
 use super::track::Fetched;
 use crate::event::Unit;
 use bytesize::ByteSize;
-use std::borrow::Cow;
 use std::io::Write;
 
 /// Write a line to standard error. Nobody is left to be told when that fails.
 pub fn line(text: &str) {
     let mut stderr = std::io::stderr().lock();
     let _ = writeln!(stderr, "{text}");
-}
-
-/// A line of the guest without what could move the cursor, recolour or retitle the terminal: what is printed in a VM is
-/// not to be trusted.
-pub fn clean(line: &str) -> Cow<'_, str> {
-    if !line.contains(|c: char| c.is_control()) {
-        return Cow::Borrowed(line);
-    }
-    // A carriage return redraws a line, for instance a counter: what was written last counts.
-    let last = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
-    let plain = console::strip_ansi_codes(last);
-    Cow::Owned(plain.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect())
 }
 
 /// A size, for instance `34.1 MiB`.
@@ -76,15 +63,6 @@ pub fn log_libraries(verbose: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_sequences_of_the_guest_do_not_reach_the_terminal() {
-        assert_eq!(clean("plain, with umlauts: äö"), "plain, with umlauts: äö");
-        assert_eq!(clean("\x1b[31mred\x1b[0m\x07"), "red");
-        assert_eq!(clean("\x1b]0;title\x07after"), "after");
-        assert_eq!(clean("10%\r20%\r"), "20%");
-        assert_eq!(clean("a\tb\x00"), "a b");
-    }
 
     #[test]
     fn times_are_in_seconds_and_minutes() {

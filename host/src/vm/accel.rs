@@ -133,6 +133,11 @@ impl Verdict {
         (same && holds).then_some(verdict)
     }
 
+    /// Whether it holds until the next boot.
+    pub fn is_certain(&self) -> bool {
+        self.until.is_none()
+    }
+
     /// Keep what was found out, for good or, when it is not `certain`, for an hour.
     ///
     /// # Errors

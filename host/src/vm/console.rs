@@ -1,5 +1,6 @@
 //! What the guest's kernel writes to its serial console.
 
+use crate::clean;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -33,7 +34,7 @@ impl Tail {
         ring.extend(bytes);
     }
 
-    /// The last lines, invalid UTF-8 replaced, without empty lines.
+    /// The last lines, invalid UTF-8 replaced, without empty lines and without what would steer a terminal.
     pub fn text(&self) -> String {
         last_lines(&self.whole())
     }
@@ -43,7 +44,7 @@ impl Tail {
         let whole = self.whole();
         let start = whole.rfind(mark)?;
         let end = whole[start..].find('\n').map_or(whole.len(), |length| start + length);
-        Some((whole[start + mark.len()..end].trim().to_owned(), last_lines(&whole[..end])))
+        Some((clean::line(whole[start + mark.len()..end].trim()).into_owned(), last_lines(&whole[..end])))
     }
 
     fn whole(&self) -> String {
@@ -58,7 +59,7 @@ impl Tail {
 }
 
 fn last_lines(text: &str) -> String {
-    let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<_> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).map(clean::line).collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
@@ -107,5 +108,13 @@ mod tests {
         assert_eq!(rest, "Fatal exception");
         assert_eq!(before, "[ 1.0] BUG: here\n[ 1.1] Kernel panic - not syncing: Fatal exception");
         assert_eq!(tail.up_to("no such"), None);
+    }
+
+    #[test]
+    fn what_would_steer_a_terminal_is_taken_out() {
+        let tail = Tail::default();
+        tail.push(b"\x1b[2Jone\nKernel panic: \x1b]0;title\x07two\r\n");
+        assert_eq!(tail.text(), "one\nKernel panic: two");
+        assert_eq!(tail.up_to("panic: ").unwrap().0, "two");
     }
 }

@@ -4,9 +4,11 @@ use super::config::ConfigError;
 use super::hypervisor::HypervisorError;
 use super::link::LinkError;
 use super::proxy::ProxyError;
+use crate::clean;
 use crate::error::{Class, Classify};
 use particle_vm_protocol::{Failure, FailureKind};
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use thiserror::Error;
@@ -49,6 +51,14 @@ pub enum VmError {
     /// QEMU cannot be started.
     #[error("cannot start QEMU")]
     Spawn(#[source] io::Error),
+    /// QEMU did not get through its command line.
+    #[error("QEMU had not started after {seconds} s")]
+    NoGreeting {
+        /// The deadline.
+        seconds: u64,
+        /// What it wrote to stderr.
+        stderr: String,
+    },
     /// QEMU ended by itself.
     #[error("QEMU ended unexpectedly ({status})")]
     QemuDied {
@@ -106,6 +116,14 @@ pub enum VmError {
         /// The end of the console.
         console: String,
     },
+    /// A stage goes on long after its deadline.
+    #[error("the VM has not got on for {seconds} s, and does not keep its deadline")]
+    Overdue {
+        /// The deadline, and what the agent has beyond it.
+        seconds: u64,
+        /// The end of the console.
+        console: String,
+    },
     /// The host has no space for what the guest writes.
     #[error("the file system of {} is full", .path.display())]
     HostDiskFull {
@@ -149,6 +167,19 @@ pub enum VmError {
     },
 }
 
+impl From<Failure> for VmError {
+    /// With what the guest says made fit to be shown.
+    fn from(failure: Failure) -> Self {
+        let Failure { kind, stage, message, output } = failure;
+        Self::Failed(Box::new(Failure {
+            kind,
+            stage: stage.map(|(index, title)| (index, clean::line(&title).into_owned())),
+            message: clean::lines(&message),
+            output: output.iter().map(|line| clean::line(line).into_owned()).collect(),
+        }))
+    }
+}
+
 /// The failure in one line: the stage, then what failed and why.
 fn describe(failure: &Failure) -> String {
     let message = failure.message.lines().collect::<Vec<_>>().join(": ");
@@ -168,18 +199,22 @@ impl Classify for VmError {
             | Self::Prepare { .. }
             | Self::Share { .. }
             | Self::Spawn(_)
+            | Self::NoGreeting { .. }
             | Self::QemuDied { .. }
             | Self::Stopped { .. }
             | Self::HostDiskFull { .. }
             | Self::HostDisk { .. }
             | Self::ShareDied { .. }
             | Self::Output(_) => Class::Host,
-            Self::Link(_) => Class::Internal,
+            Self::Link(LinkError::OtherBuild { .. }) => Class::Internal,
+            // The agent does not say such things: something in the guest has taken its place.
+            Self::Link(_) => Class::Build,
             Self::NoHello { .. }
             | Self::Panic { .. }
             | Self::GuestEnded { .. }
             | Self::AgentGone { .. }
             | Self::Lost { .. }
+            | Self::Overdue { .. }
             | Self::PowerOff { .. } => Class::Build,
             Self::Failed(failure) => match failure.kind {
                 FailureKind::Cancelled => Class::Interrupted,
@@ -196,6 +231,10 @@ impl Classify for VmError {
             Self::Network(error) => return error.advice(),
             Self::Memory { .. } => "give the VM less with --memory, or the container more",
             Self::Link(LinkError::OtherBuild { .. }) => "build particle-vm again as a whole",
+            Self::NoGreeting { .. } => {
+                "see whether the file systems of the work folder, the output folder and the cache answer (NFS, FUSE); if \
+                 the machine is very busy, try again when it is not"
+            }
             Self::QemuDied { status, .. } if killed(*status) => {
                 "somebody killed it, or the machine ran out of memory (`journalctl -k` tells): give the VM less with \
                  --memory"
@@ -205,7 +244,7 @@ impl Classify for VmError {
             }
             Self::HostDiskFull { .. } => "make space there, or name a folder elsewhere with --work-dir or --output",
             Self::Panic { reason, .. } if is_memory_panic(reason) => MEMORY,
-            Self::NoHello { .. } | Self::Lost { .. } | Self::PowerOff { .. } => {
+            Self::NoHello { .. } | Self::Lost { .. } | Self::Overdue { .. } | Self::PowerOff { .. } => {
                 "if the machine is very busy, try again when it is not; without KVM, fewer --cpus may help"
             }
             Self::Failed(failure) => match failure.kind {
@@ -225,7 +264,8 @@ impl Classify for VmError {
     fn details(&self) -> Option<String> {
         let text = match self {
             Self::Hypervisor(error) => return error.details(),
-            Self::QemuDied { stderr: text, .. }
+            Self::NoGreeting { stderr: text, .. }
+            | Self::QemuDied { stderr: text, .. }
             | Self::Stopped { stderr: text, .. }
             | Self::ShareDied { stderr: text, .. }
             | Self::NoHello { console: text, .. }
@@ -233,6 +273,7 @@ impl Classify for VmError {
             | Self::GuestEnded { console: text, .. }
             | Self::AgentGone { console: text }
             | Self::Lost { console: text, .. }
+            | Self::Overdue { console: text, .. }
             | Self::PowerOff { console: text, .. } => text.clone(),
             Self::Failed(failure) => failure.output.join("\n"),
             _ => return None,
@@ -242,8 +283,12 @@ impl Classify for VmError {
 }
 
 fn killed(status: ExitStatus) -> bool {
-    use std::os::unix::process::ExitStatusExt;
     status.signal() == Some(libc::SIGKILL)
+}
+
+/// Whether a signal from elsewhere has ended a process; a crash is one of its own.
+fn ended_by_another(status: ExitStatus) -> bool {
+    status.signal().is_some_and(|signal| [libc::SIGKILL, libc::SIGTERM, libc::SIGINT, libc::SIGHUP].contains(&signal))
 }
 
 /// Whether a panic is for want of memory, in the kernel's words.
@@ -255,15 +300,27 @@ impl VmError {
     /// Whether a guest that failed so may run with another acceleration: the reason lies between QEMU and the guest's
     /// first message.
     pub(super) fn may_be_acceleration(&self) -> bool {
-        matches!(
-            self,
-            Self::QemuDied { .. }
-                | Self::Stopped { .. }
-                | Self::NoHello { .. }
-                | Self::Panic { .. }
-                | Self::GuestEnded { .. }
-                | Self::AgentGone { .. }
-        )
+        match self {
+            // Whoever has ended it had another reason: the user, or the kernel for want of memory.
+            Self::QemuDied { status, .. } => !ended_by_another(*status),
+            Self::Stopped { .. }
+            | Self::NoHello { .. }
+            | Self::Panic { .. }
+            | Self::GuestEnded { .. }
+            | Self::AgentGone { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it is KVM that did not do what it should, in its own words or QEMU's.
+    pub(super) fn is_of_kvm(&self) -> bool {
+        match self {
+            Self::Stopped { state, .. } => state == "internal-error",
+            Self::QemuDied { status, stderr } => {
+                !ended_by_another(*status) && stderr.to_ascii_lowercase().contains("kvm")
+            }
+            _ => false,
+        }
     }
 }
 
@@ -284,6 +341,46 @@ mod tests {
         assert_eq!(error.details().as_deref(), Some("E: one\nE: two"));
         assert_eq!(error.class(), Class::Build);
         assert!(error.advice().is_some_and(|advice| advice.contains("--scratch-size")));
+    }
+
+    #[test]
+    fn a_failure_does_not_steer_the_terminal() {
+        let failure = Failure {
+            kind: FailureKind::Command,
+            stage: Some((0, "1/1 \x1b[2Jrun\nwarning: x".into())),
+            message: "one\x1b[31m\ntwo\x07".into(),
+            output: vec!["E: \x1b]0;title\x07one".into()],
+        };
+        let error = VmError::from(failure);
+        assert_eq!(error.to_string(), "stage 1/1 run warning: x failed: one: two");
+        assert_eq!(error.details().as_deref(), Some("E: one"));
+    }
+
+    #[test]
+    fn what_the_guest_breaks_is_no_defect_of_particle_vm() {
+        let broken = yamux::ConnectionError::Closed;
+        assert_eq!(VmError::from(ProxyError::Link(broken)).class(), Class::Build);
+        assert_eq!(VmError::from(LinkError::Unexpected("a hello")).class(), Class::Build);
+        let other = LinkError::OtherBuild { protocol: 0, build: String::new() };
+        assert_eq!(VmError::from(other).class(), Class::Internal);
+    }
+
+    #[test]
+    fn only_kvm_itself_is_a_certain_verdict_on_kvm() {
+        let died = |raw, stderr: &str| VmError::QemuDied { status: ExitStatus::from_raw(raw), stderr: stderr.into() };
+        let stopped = |state: &str| VmError::Stopped { state: state.into(), stderr: String::new() };
+        let no_memory = died(1 << 8, "qemu-system-x86_64: cannot set up guest memory 'ram': Cannot allocate memory");
+        let killed = died(libc::SIGKILL, "qemu-system-x86_64: warning: host KVM");
+        for (error, of_kvm, may_be) in [
+            (stopped("internal-error"), true, true),
+            (stopped("paused"), false, true),
+            (died(1 << 8, "qemu-system-x86_64: failed to initialize kvm: Input/output error"), true, true),
+            (no_memory, false, true),
+            (killed, false, false),
+            (VmError::NoHello { seconds: 15, console: String::new() }, false, true),
+        ] {
+            assert_eq!((error.is_of_kvm(), error.may_be_acceleration()), (of_kvm, may_be), "{error:?}");
+        }
     }
 
     #[test]

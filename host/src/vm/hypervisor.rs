@@ -237,8 +237,9 @@ impl Hypervisor {
                 self.warn(reason);
                 Ok(Choice::Settled(Accelerator::Tcg))
             }
-            Wish::Kvm { .. } => match Verdict::load(&self.0.facts, kernel, &self.version().to_string()) {
+            Wish::Kvm { required } => match Verdict::load(&self.0.facts, kernel, &self.version().to_string()) {
                 None => Ok(Choice::Prove),
+                Some(verdict) if *required && !verdict.is_certain() => Ok(Choice::Prove),
                 Some(Verdict { unusable: None, .. }) => Ok(Choice::Settled(Accelerator::Kvm)),
                 Some(Verdict { unusable: Some(reason), .. }) => self.without_kvm(reason).map(Choice::Settled),
             },
@@ -250,20 +251,26 @@ impl Hypervisor {
         self.remember(kernel, None, true);
     }
 
-    /// No guest with `kernel` runs with KVM, which is `certain` or what it looks like; says what to take instead.
-    pub(super) fn disproved(
-        &self,
-        kernel: &Path,
-        reason: String,
-        certain: bool,
-    ) -> Result<Accelerator, HypervisorError> {
-        self.remember(kernel, Some(reason.clone()), certain);
+    /// No guest with `kernel` runs with KVM; says what to take instead.
+    pub(super) fn disproved(&self, kernel: &Path, reason: String) -> Result<Accelerator, HypervisorError> {
+        self.remember(kernel, Some(reason.clone()), true);
         self.without_kvm(reason)
     }
 
-    fn without_kvm(&self, reason: String) -> Result<Accelerator, HypervisorError> {
+    /// A guest with `kernel` did not come up with KVM and did without, which may have been chance.
+    pub(super) fn doubted(&self, kernel: &Path, reason: String) {
+        self.remember(kernel, Some(reason), false);
+    }
+
+    /// Whether nothing else than KVM is wished for.
+    pub(super) fn requires_kvm(&self) -> bool {
+        matches!(self.0.wish, Wish::Kvm { required: true })
+    }
+
+    /// What to take instead of KVM, which is of no use because of `reason`.
+    pub(super) fn without_kvm(&self, reason: String) -> Result<Accelerator, HypervisorError> {
         let (reason, version) = (NoKvm::Unusable(reason), self.version());
-        if let Wish::Kvm { required: true } = self.0.wish {
+        if self.requires_kvm() {
             return Err(HypervisorError::NoKvm(reason));
         }
         if version < OLDEST_TCG {
@@ -366,7 +373,7 @@ mod tests {
         std::fs::write(&kernel, "").unwrap();
         let auto = hypervisor(version(10, 0, 2), Wish::Kvm { required: false }, dir.path());
         assert_eq!(auto.choose(&kernel).unwrap(), Choice::Prove);
-        assert_eq!(auto.disproved(&kernel, "emulation failure".into(), true).unwrap(), Accelerator::Tcg);
+        assert_eq!(auto.disproved(&kernel, "emulation failure".into()).unwrap(), Accelerator::Tcg);
         assert_eq!(auto.choose(&kernel).unwrap(), Choice::Settled(Accelerator::Tcg));
         let required = hypervisor(version(10, 0, 2), Wish::Kvm { required: true }, dir.path());
         assert!(matches!(required.choose(&kernel).unwrap_err(), HypervisorError::NoKvm(NoKvm::Unusable(_))));
@@ -375,11 +382,23 @@ mod tests {
     }
 
     #[test]
+    fn a_doubt_does_not_keep_those_from_kvm_who_ask_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernel = dir.path().join("vmlinux");
+        std::fs::write(&kernel, "").unwrap();
+        let auto = hypervisor(version(10, 0, 2), Wish::Kvm { required: false }, dir.path());
+        auto.doubted(&kernel, "the VM did not come up within 15 s".into());
+        assert_eq!(auto.choose(&kernel).unwrap(), Choice::Settled(Accelerator::Tcg));
+        let required = hypervisor(version(10, 0, 2), Wish::Kvm { required: true }, dir.path());
+        assert_eq!(required.choose(&kernel).unwrap(), Choice::Prove);
+    }
+
+    #[test]
     fn an_old_qemu_does_not_fall_back_to_emulation() {
         let dir = tempfile::tempdir().unwrap();
         let kernel = dir.path().join("vmlinux");
         let old = hypervisor(version(7, 2, 0), Wish::Kvm { required: false }, dir.path());
-        let error = old.disproved(&kernel, "emulation failure".into(), true).unwrap_err();
+        let error = old.disproved(&kernel, "emulation failure".into()).unwrap_err();
         assert!(error.advice().is_some_and(|advice| advice.contains("bookworm-backports")), "{error}");
     }
 }

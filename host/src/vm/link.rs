@@ -1,5 +1,7 @@
 //! The control channel to the guest agent.
 
+use crate::backlog::Backlog;
+use crate::clean;
 use futures::StreamExt;
 use particle_vm_protocol::frame::{self, FrameError, MAX_FRAME};
 use particle_vm_protocol::{BUILD_ID, Failure, FromGuest, FromHost, PROTOCOL_VERSION};
@@ -53,6 +55,7 @@ pub enum Greeting {
 pub struct Link {
     reader: FramedRead<OwnedReadHalf, LengthDelimitedCodec>,
     outgoing: mpsc::UnboundedSender<Vec<u8>>,
+    backlog: Backlog,
     writer: AbortHandle,
 }
 
@@ -66,10 +69,11 @@ impl Link {
             .max_frame_length(MAX_FRAME)
             .new_codec();
         let (outgoing, queue) = mpsc::unbounded_channel();
+        let backlog = Backlog::default();
         // A task of its own, so that a guest that takes nothing holds up nobody. What waits in the queue is bounded by
-        // what is sent: one job, pings until the guest is given up, input within its window.
-        let writer = tokio::spawn(drain(queue, write)).abort_handle();
-        Self { reader: FramedRead::new(read, codec), outgoing, writer }
+        // what is sent: one job, pings until the guest is given up, input while the backlog is small.
+        let writer = tokio::spawn(drain(queue, write, backlog.clone())).abort_handle();
+        Self { reader: FramedRead::new(read, codec), outgoing, backlog, writer }
     }
 
     /// Queue `message`. When the guest has gone, the next [`Self::receive`] says so.
@@ -78,8 +82,14 @@ impl Link {
     /// When the message is too long for a frame.
     pub fn send(&self, message: &FromHost) -> Result<(), LinkError> {
         let frame = frame::encode(message)?;
+        self.backlog.add(frame.len());
         let _ = self.outgoing.send(frame);
         Ok(())
+    }
+
+    /// Bytes that were sent and that the guest has not taken yet.
+    pub fn backlog(&self) -> Backlog {
+        self.backlog.clone()
     }
 
     /// The next message; None when the guest has closed the channel. Can be dropped and called again without loss.
@@ -101,10 +111,10 @@ impl Link {
     pub async fn hello(&mut self) -> Result<Greeting, LinkError> {
         match self.receive().await? {
             Some(FromGuest::Hello { protocol, build, kernel }) if protocol == PROTOCOL_VERSION && build == BUILD_ID => {
-                Ok(Greeting::Ready { kernel })
+                Ok(Greeting::Ready { kernel: clean::line(&kernel).into_owned() })
             }
             Some(FromGuest::Hello { protocol, build, .. }) => {
-                Err(LinkError::OtherBuild { protocol, build: build.chars().take(12).collect() })
+                Err(LinkError::OtherBuild { protocol, build: clean::line(&build).chars().take(12).collect() })
             }
             Some(FromGuest::Failed(failure)) => Ok(Greeting::Failed(failure)),
             Some(_) => Err(LinkError::Unexpected("a hello is the first one")),
@@ -119,17 +129,19 @@ impl Drop for Link {
     }
 }
 
-async fn drain(mut queue: mpsc::UnboundedReceiver<Vec<u8>>, mut write: OwnedWriteHalf) {
+async fn drain(mut queue: mpsc::UnboundedReceiver<Vec<u8>>, mut write: OwnedWriteHalf, backlog: Backlog) {
     while let Some(frame) = queue.recv().await {
         if write.write_all(&frame).await.is_err() {
             return;
         }
+        backlog.remove(frame.len());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn guest() -> (Link, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -179,9 +191,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_guest_that_reads_nothing_holds_up_nobody() {
-        let (link, _guest) = guest();
+        let (link, mut guest) = guest();
         for _ in 0..64 {
             link.send(&FromHost::Input(vec![0; 64 << 10])).unwrap();
         }
+        let backlog = link.backlog();
+        let below = |deadline| tokio::time::timeout(Duration::from_millis(deadline), backlog.below(1));
+        assert!(below(100).await.is_err());
+        tokio::spawn(async move { tokio::io::copy(&mut guest, &mut tokio::io::sink()).await });
+        below(60_000).await.unwrap();
     }
 }

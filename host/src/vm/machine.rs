@@ -26,6 +26,9 @@ use tokio::time::timeout;
 /// How long what a dead process has written may take to arrive.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
+/// How long QEMU may take to read its command line and to open its files, on a busy machine.
+const GREETING: Duration = Duration::from_secs(120);
+
 /// How long QEMU may take to end after the guest has gone.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -46,6 +49,8 @@ pub struct Machine {
     network: Option<JoinHandle<Result<(), ProxyError>>>,
     disks: Vec<(String, PathBuf)>,
     shutdown: Option<ShutdownCause>,
+    /// QEMU has told that the VM stands still, and nobody has asked yet why.
+    stopped: bool,
 }
 
 /// What a process or a guest writes, and the task that reads it.
@@ -125,6 +130,7 @@ impl Machine {
         }
         let mut command = child::command(config.hypervisor.program());
         command.args(arguments(config, accelerator, &ends.channels)).stdout(Stdio::null()).stderr(Stdio::piped());
+        child::without_environment(&mut command);
         tracing::debug!(?command, "QEMU");
         channel::inherit(&mut command, &ends.theirs.iter().collect::<Vec<_>>());
         confine_qemu(&mut command, config).map_err(VmError::Spawn)?;
@@ -132,8 +138,11 @@ impl Machine {
         // Only QEMU holds its ends now, so that they close with it.
         drop(ends.theirs);
         let stderr = Followed::new(qemu.stderr.take().ok_or_else(|| VmError::Spawn(io::ErrorKind::BrokenPipe.into()))?);
-        let Ok(qmp) = Qmp::connect(ends.monitor).await else {
-            return Err(refused(qemu, stderr, servers).await);
+        let qmp = match timeout(GREETING, Qmp::connect(ends.monitor)).await {
+            Ok(Ok(qmp)) => qmp,
+            Ok(Err(_)) => return Err(refused(qemu, stderr, servers).await),
+            // It waits for a file or for a file server, which waits for a file system that does not answer.
+            Err(_) => return Err(VmError::NoGreeting { seconds: GREETING.as_secs(), stderr: stderr.tail.text() }),
         };
         let network = match (&config.network, ends.network) {
             (Some(proxy), Some(stream)) => {
@@ -143,7 +152,8 @@ impl Machine {
             _ => None,
         };
         let console = Followed::new(ends.console);
-        let machine = Self { qemu, qmp, stderr, console, servers, network, disks: disk_files(config), shutdown: None };
+        let disks = disk_files(config);
+        let machine = Self { qemu, qmp, stderr, console, servers, network, disks, shutdown: None, stopped: false };
         Ok((machine, Link::new(ends.control)))
     }
 
@@ -155,13 +165,20 @@ impl Machine {
     /// Wait until something happens that ends the VM, and tell what. Can be dropped and called again.
     pub async fn trouble(&mut self) -> VmError {
         loop {
+            // Whoever drops this while it asks for the reason must be able to ask again: there is no second incident.
+            if self.stopped {
+                if let Some(error) = self.why_stopped().await {
+                    return error;
+                }
+                self.stopped = false;
+            }
             let servers = &mut self.servers;
             tokio::select! {
                 biased;
                 Some(incident) = self.qmp.incident() => match incident {
                     Incident::Shutdown(cause) => self.shutdown = Some(cause),
                     Incident::DiskError { disk, no_space, reason } => return self.disk_error(&disk, no_space, reason),
-                    Incident::Stopped => if let Some(error) = self.stopped().await { return error },
+                    Incident::Stopped => self.stopped = true,
                 },
                 status = self.qemu.wait() => return match status {
                     Ok(status) => self.post_mortem(status).await,
@@ -188,6 +205,8 @@ impl Machine {
     pub async fn switched_off(&mut self) -> Result<(), VmError> {
         match self.trouble().await {
             VmError::GuestEnded { .. } if self.shutdown == Some(ShutdownCause::guest_shutdown) => Ok(()),
+            // A later QEMU may say why in words that are not understood here. It ends well only when its guest has.
+            VmError::QemuDied { status, .. } if status.success() && self.shutdown.is_none() => Ok(()),
             error => Err(error),
         }
     }
@@ -199,7 +218,7 @@ impl Machine {
     }
 
     /// Why the VM stands still, unless it is about to end.
-    async fn stopped(&mut self) -> Option<VmError> {
+    async fn why_stopped(&mut self) -> Option<VmError> {
         let state = self.qmp.state().await.ok()?;
         // An error of a disk is told by an incident of its own, a shutdown by QEMU's end.
         if matches!(state, RunState::running | RunState::shutdown | RunState::io_error) {
@@ -315,3 +334,6 @@ async fn broken(network: &mut Option<JoinHandle<Result<(), ProxyError>>>) -> Pro
         Err(_) => future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

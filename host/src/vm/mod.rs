@@ -18,6 +18,7 @@ mod initramfs;
 mod link;
 mod machine;
 pub mod memory;
+mod progress;
 pub mod proxy;
 pub(crate) mod qmp;
 mod session;

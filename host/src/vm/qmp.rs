@@ -57,7 +57,11 @@ impl Qmp {
             // The stream also takes the answers to commands, so it is read without pause. It ends with QEMU, or with an
             // event that this version of the crate does not know; the process itself is watched elsewhere.
             let mut events = Box::pin(events);
-            while let Some(Ok(event)) = events.next().await {
+            while let Some(event) = events.next().await {
+                let event = match event {
+                    Ok(event) => event,
+                    Err(error) => return tracing::warn!(%error, "what QEMU tells is not understood any more"),
+                };
                 let Some(incident) = incident(event) else { continue };
                 if sender.send(incident).is_err() {
                     return;

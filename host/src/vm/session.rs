@@ -9,11 +9,14 @@ use super::initramfs;
 use super::link::{Greeting, Link, LinkError};
 use super::machine::Machine;
 use super::memory;
+use super::progress::Progress;
 use super::proxy::Proxy;
 use super::terminal::{Stream, Terminal, Window};
+use crate::clean;
 use crate::event::{Event, Events, Unit};
 use particle_vm_protocol::message::{Exec, HEARTBEAT, HEARTBEAT_LOST};
 use particle_vm_protocol::{FromGuest, FromHost, Job, JobResult};
+use std::borrow::Cow;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -28,6 +31,9 @@ const POWER_OFF_TCG: Duration = Duration::from_secs(120);
 
 /// Most bytes of a line or title that listeners are told.
 const MAX_LINE: usize = 8 << 10;
+
+/// Bytes that may wait for the guest before the user is asked for more input.
+const MOST_INPUT: usize = 1 << 20;
 
 /// Memory in MiB that QEMU takes beside that of the guest.
 const OVERHEAD_MIB: u64 = 128;
@@ -63,11 +69,16 @@ impl Session {
                     config.hypervisor.proved(&config.kernel);
                     session
                 }
-                Err(error) if error.may_be_acceleration() => {
-                    // On a busy machine a start may just take long, so that is not believed until the next boot.
-                    let certain = !matches!(error, VmError::NoHello { .. });
-                    let instead = config.hypervisor.disproved(&config.kernel, reason(&error), certain)?;
+                Err(error) if error.is_of_kvm() => {
+                    let instead = config.hypervisor.disproved(&config.kernel, reason(&error))?;
                     Self::boot(config, instead, deadline(instead), events).await?
+                }
+                // A start may also take long because the machine is busy, or fail for want of memory.
+                Err(error) if error.may_be_acceleration() && !config.hypervisor.requires_kvm() => {
+                    let instead = config.hypervisor.without_kvm(reason(&error))?;
+                    let session = Self::boot(config, instead, deadline(instead), events).await?;
+                    config.hypervisor.doubted(&config.kernel, reason(&error));
+                    session
                 }
                 Err(error) => return Err(error),
             },
@@ -90,7 +101,7 @@ impl Session {
             tokio::select! {
                 hello = link.hello() => match hello? {
                     Greeting::Ready { kernel } => Ok(kernel),
-                    Greeting::Failed(failure) => Err(VmError::Failed(Box::new(failure))),
+                    Greeting::Failed(failure) => Err(failure.into()),
                     Greeting::Closed => Err(machine.gone().await),
                 },
                 error = machine.trouble() => Err(error),
@@ -135,10 +146,8 @@ impl Session {
     }
 
     async fn converse(&mut self, job: Job, mut terminal: Option<Terminal<'_>>) -> Result<JobResult, VmError> {
-        let count = match &job {
-            Job::Build(plan) => plan.stages.len(),
-            Job::Hello | Job::Finish | Job::Exec(_) => 0,
-        };
+        let mut progress = Progress::new(&job);
+        let backlog = self.link.backlog();
         self.link.send(&FromHost::Start(Box::new(job)))?;
         let mut heartbeat = Heartbeat::new();
         let mut window = Window::new();
@@ -147,7 +156,10 @@ impl Session {
                 self.link.send(&FromHost::Input(piece))?;
             }
             tokio::select! {
-                message = self.link.receive() => {
+                message = async {
+                    self.events.room().await;
+                    self.link.receive().await
+                } => {
                     let Some(message) = message? else { return Err(self.machine.gone().await) };
                     match message {
                         FromGuest::Pong(_) => heartbeat.heard(),
@@ -159,21 +171,29 @@ impl Session {
                             if let Some(proxy) = &self.network {
                                 proxy.doubt();
                             }
-                            return Err(VmError::Failed(Box::new(failure)));
+                            return Err(failure.into());
                         }
                         FromGuest::Hello { .. } => return Err(LinkError::Unexpected("a job was under way").into()),
-                        message => self.forward(message, count),
+                        message => self.forward(message, &mut progress)?,
                     }
                 }
                 error = self.machine.trouble() => return Err(error),
                 beat = heartbeat.next() => match beat {
-                    Some(number) => self.link.send(&FromHost::Ping(number))?,
+                    Some(number) => {
+                        if let Some(seconds) = progress.asked() {
+                            return Err(VmError::Overdue { seconds, console: self.machine.console() });
+                        }
+                        self.link.send(&FromHost::Ping(number))?;
+                    }
                     None => {
                         let console = self.machine.console();
                         return Err(VmError::Lost { seconds: HEARTBEAT_LOST, console });
                     }
                 },
-                message = typed(&mut terminal, window.is_open()) => match message {
+                message = async {
+                    backlog.below(MOST_INPUT).await;
+                    typed(&mut terminal, window.is_open()).await
+                } => match message {
                     FromHost::Input(bytes) => window.push(bytes),
                     FromHost::InputEnd => {
                         window.end();
@@ -186,21 +206,27 @@ impl Session {
     }
 
     /// Tell the listeners what the guest told us.
-    fn forward(&self, message: FromGuest, count: usize) {
+    ///
+    /// # Errors
+    /// When the guest speaks of stages out of their turn.
+    fn forward(&self, message: FromGuest, progress: &mut Progress) -> Result<(), LinkError> {
         self.events.send(match message {
             FromGuest::StageStarted { index, title } => {
-                Event::StageStarted { index, count: count.max(index.saturating_add(1)), title: clip(title) }
+                progress.started(index)?;
+                Event::StageStarted { index, count: progress.count(), title: shown(title) }
             }
-            FromGuest::Output { index, line } => Event::StageOutput { index, line: clip(line) },
+            FromGuest::Output { index, line } => Event::StageOutput { index, line: shown(line) },
             FromGuest::StageFinished { index, milliseconds, cpu_milliseconds } => {
+                progress.finished(index)?;
                 if let Some(proxy) = &self.network {
                     proxy.settle();
                 }
                 let seconds = |milliseconds: u64| Duration::from_millis(milliseconds).as_secs_f64();
                 Event::StageFinished { index, seconds: seconds(milliseconds), cpu_seconds: seconds(cpu_milliseconds) }
             }
-            _ => return,
+            _ => return Ok(()),
         });
+        Ok(())
     }
 
     /// Switch the VM off, and wait until all its processes have ended.
@@ -232,10 +258,14 @@ impl Session {
     }
 }
 
-/// `line` as short as the agent promises; what runs in the guest may have taken the agent's place.
-fn clip(mut line: String) -> String {
+/// `line` without what would steer a terminal, and as short as the agent promises; what runs in the guest may have taken
+/// the agent's place.
+fn shown(mut line: String) -> String {
     line.truncate(line.floor_char_boundary(MAX_LINE));
-    line
+    match clean::line(&line) {
+        Cow::Borrowed(_) => line,
+        Cow::Owned(clean) => clean,
+    }
 }
 
 fn deadline(accelerator: Accelerator) -> Duration {
@@ -350,9 +380,14 @@ mod tests {
 
     #[test]
     fn a_line_is_cut_between_two_characters() {
-        assert_eq!(clip("short".into()), "short");
-        let long = clip("\u{e4}".repeat(MAX_LINE));
+        assert_eq!(shown("short".into()), "short");
+        let long = shown("\u{e4}".repeat(MAX_LINE));
         assert_eq!((long.len(), long.chars().count()), (MAX_LINE, MAX_LINE / 2));
+    }
+
+    #[test]
+    fn a_line_steers_no_terminal_and_forges_no_other_line() {
+        assert_eq!(shown("\x1b]0;title\x07one\nwarning: two".into()), "one warning: two");
     }
 
     #[test]

@@ -173,6 +173,10 @@ async fn from_upstream(
     let mut answer = Response::new(());
     *answer.status_mut() = status;
     *answer.headers_mut() = response.headers().clone();
+    if answer.headers().contains_key(TRANSFER_ENCODING) {
+        // The coding is undone here, and overrides the length (RFC 9112, 6.3), which would cut the body short.
+        answer.headers_mut().remove(CONTENT_LENGTH);
+    }
     strip_hop_by_hop(answer.headers_mut());
     answer.headers_mut().append(VIA, PSEUDONYM);
     if let Some(reason) = response.extensions().get::<ReasonPhrase>() {

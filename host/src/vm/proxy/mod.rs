@@ -84,7 +84,11 @@ pub enum ProxyError {
 
 impl Classify for ProxyError {
     fn class(&self) -> Class {
-        Class::Internal
+        match self {
+            Self::Client(_) => Class::Internal,
+            // What is at the other end of the channel has broken it.
+            Self::Link(_) => Class::Build,
+        }
     }
 }
 

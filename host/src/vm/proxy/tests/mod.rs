@@ -57,6 +57,17 @@ async fn a_host_that_is_not_on_the_list_gets_a_403_that_says_what_to_add() {
 }
 
 #[tokio::test]
+async fn a_length_beside_a_coding_is_not_passed_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let headers = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n";
+    let server = Server::start(|_| reply("200 OK", headers, b"a\r\n0123456789\r\n0\r\n\r\n")).await;
+    let guest = guest(&[&server.rule()], dir.path());
+    let answer = guest.get(&server.url("/x")).await;
+    assert_eq!(answer.header("content-length"), None, "{}", answer.head);
+    assert!(answer.text().contains("0123456789"), "{}", answer.text());
+}
+
+#[tokio::test]
 async fn a_redirect_is_passed_on_and_its_target_is_checked() {
     let dir = tempfile::tempdir().unwrap();
     let target = Server::start(|_| ok(b"secret")).await;
