@@ -1,14 +1,14 @@
 //! The verb `build`: recipe, plan, room, appliance, VM, stages, outputs.
 
+use super::explain::explain;
 use super::files;
 use super::host::Host;
 use super::prepare::{Options, Prepared};
-use super::{EngineError, Fate, boot};
+use super::{Fate, boot};
 use crate::appliance::Appliance;
-use crate::apt::Reason;
 use crate::boot::BootConfig;
 use crate::dirs::Dirs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::{Events, Unit};
 use crate::output::{Manifest, OutputFolder, Record, manifest, space};
 use crate::plan::{Planned, plan};
@@ -65,6 +65,7 @@ impl Build {
         let workspace = Workspace::new(&work_dir)?;
         let appliance = host.appliance(&options.sources, events).await?;
 
+        events.detail(format!("the guest may reach {}", prepared.planned.allow.join(", ")));
         let (policy, store) = (Policy::new(&prepared.planned.allow)?, Store::open(&host.dirs.store())?);
         let proxy = Proxy::new(policy, store, Upstream::from_env()?, events.clone())?;
         let needs = prepared.planned.needs;
@@ -114,7 +115,8 @@ impl Build {
             Ok(_) => Err(VmError::from(LinkError::Unexpected("a build tells what it built")).into()),
             Err(error) => {
                 self.waits = matches!(error, VmError::Failed(_));
-                Err(self.explain(error))
+                let record = self.proxy.record();
+                Err(explain(error, record.failures(), record.advice()))
             }
         }
     }
@@ -137,25 +139,14 @@ impl Build {
         manifest.content_bytes = built.content_bytes;
         manifest.scratch_bytes = built.scratch_bytes;
         manifest.recipe.files = self.files.finish().await?;
-        manifest.inputs = self.proxy.record().inputs();
+        let fetched = self.proxy.record();
+        manifest.inputs = fetched.inputs();
+        manifest.inputs_omitted = fetched.omitted();
+        if manifest.inputs_omitted > 0 {
+            self.events.warn(format!("{} requests were too many for the manifest", manifest.inputs_omitted));
+        }
         let Self { folder, events, recipe, machine, .. } = self;
         Ok(Made { folder, events, recipe, machine, manifest })
-    }
-
-    /// A stage that fails because it got nothing from the network says so in its own words; the proxy knows better.
-    fn explain(&self, error: VmError) -> Error {
-        let VmError::Failed(failure) = &error else { return error.into() };
-        let reason = Reason::of(&failure.output.join("\n"));
-        let record = self.proxy.record();
-        let failures = record.failures();
-        match (record.advice(), reason) {
-            _ if !failures.is_empty() => EngineError::Network { failures, source: error }.into(),
-            (Some(advice), _) => EngineError::Refused { advice, source: error }.into(),
-            (None, Reason::Signature | Reason::Hash | Reason::Date | Reason::Suite) => {
-                EngineError::Untrusted { reason, source: error }.into()
-            }
-            (None, _) => error.into(),
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod boot;
 mod build;
 mod error;
+mod explain;
 mod files;
 mod host;
 mod prepare;

@@ -26,8 +26,10 @@ pub struct Manifest {
     pub appliance: Appliance,
     /// What mattered of the host.
     pub host: Host,
-    /// What was fetched through the proxy, in the order of the requests.
+    /// What was fetched through the proxy, in the order in which it ended.
     pub inputs: Vec<Input>,
+    /// How many requests are missing from `inputs` because there were too many.
+    pub inputs_omitted: u64,
     /// Installed packages of the image, `name:architecture` to version.
     pub packages: BTreeMap<String, String>,
     /// Bytes that the files in the image occupy.
@@ -55,6 +57,7 @@ impl Manifest {
             appliance,
             host,
             inputs: Vec::new(),
+            inputs_omitted: 0,
             packages: BTreeMap::new(),
             content_bytes: 0,
             scratch_bytes: 0,
@@ -135,10 +138,14 @@ pub struct Host {
 pub struct Input {
     /// The URL; `host:port` for a tunnel, whose content is encrypted.
     pub url: String,
-    /// Bytes.
+    /// Status of the response; none for a tunnel.
+    pub status: Option<u16>,
+    /// Bytes that came.
     pub size: u64,
-    /// SHA-256 in hexadecimal; none for a tunnel.
+    /// SHA-256 of these bytes in hexadecimal; none for a tunnel, and for a part of what the store holds.
     pub sha256: Option<String>,
+    /// Whether that is all of it; nobody can tell that of a tunnel.
+    pub complete: bool,
     /// Whether it came from the store on this machine.
     pub from_store: bool,
 }

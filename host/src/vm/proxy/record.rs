@@ -81,19 +81,29 @@ impl Record {
         self.entries().tunnels.iter().map(tunnel).collect()
     }
 
-    /// What came whole, for the manifest: the successful responses in the order in which they ended, then the tunnels.
+    /// Everything whose bytes the guest got, for the manifest: the responses with a body in the order in which they
+    /// ended, then the tunnels. Pages of errors and parts of files are among them, as the guest may have used them.
     pub fn inputs(&self) -> Vec<Input> {
         let fetches = self.fetches().into_iter();
-        let whole = fetches.filter(|fetch| fetch.status == 200 && fetch.trouble.is_none() && !fetch.sha256.is_empty());
+        let with_body = fetches.filter(|fetch| !fetch.sha256.is_empty() && (fetch.size > 0 || fetch.trouble.is_none()));
         let fetched = |fetch: Fetch| Input {
             url: fetch.url,
+            status: Some(fetch.status),
             size: fetch.size,
-            sha256: Some(fetch.sha256),
+            // The store knows the digest of the whole.
+            sha256: (!fetch.from_store || fetch.trouble.is_none()).then_some(fetch.sha256),
+            complete: fetch.trouble.is_none(),
             from_store: fetch.from_store,
         };
-        let tunnelled =
-            |tunnel: Tunnel| Input { url: tunnel.host, size: tunnel.received, sha256: None, from_store: false };
-        whole.map(fetched).chain(self.tunnels().into_iter().map(tunnelled)).collect()
+        let tunnelled = |tunnel: Tunnel| Input {
+            url: tunnel.host,
+            status: None,
+            size: tunnel.received,
+            sha256: None,
+            complete: false,
+            from_store: false,
+        };
+        with_body.map(fetched).chain(self.tunnels().into_iter().map(tunnelled)).collect()
     }
 
     /// Hosts that were refused in this stage, as `network.allow` of the recipe would have to name them.
@@ -226,20 +236,33 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_gets_what_came_whole() {
+    fn the_manifest_gets_everything_whose_bytes_the_guest_got() {
         let (record, events) = (Record::default(), Events::none());
-        record.fetched(Fetch { sha256: "12".into(), ..fetch("http://a/x", None) }, &events);
-        record.fetched(Fetch { sha256: "34".into(), ..fetch("http://a/y", Some("it stalled")) }, &events);
-        record.fetched(Fetch { sha256: "56".into(), status: 404, ..fetch("http://a/z", None) }, &events);
+        record.fetched(Fetch { sha256: "12".into(), ..fetch("http://a/whole", None) }, &events);
+        record.fetched(Fetch { sha256: "34".into(), ..fetch("http://a/half", Some("it stalled")) }, &events);
+        record.fetched(Fetch { sha256: "56".into(), status: 404, ..fetch("http://a/page", None) }, &events);
+        record.fetched(Fetch { sha256: "78".into(), status: 206, ..fetch("http://a/range", None) }, &events);
+        record.broken_off(Fetch { sha256: "90".into(), from_store: true, ..fetch("http://a/stored", None) }, &events);
+        record.fetched(Fetch { sha256: "e3".into(), size: 0, ..fetch("http://a/none", Some("it stalled")) }, &events);
         record.fetched(fetch("http://a/head", None), &events);
         record.tunnelled("b:443", 3, 4, &events);
-        let input = |url: &str, size, sha256: Option<&str>| Input {
-            url: url.into(),
-            size,
-            sha256: sha256.map(str::to_owned),
-            from_store: false,
+        let inputs = record.inputs();
+        let told = |input: &Input| (input.url.clone(), input.status, input.sha256.clone(), input.complete);
+        let input = |url: &str, status, sha256: Option<&str>, complete| {
+            (url.to_owned(), status, sha256.map(str::to_owned), complete)
         };
-        assert_eq!(record.inputs(), [input("http://a/x", 1, Some("12")), input("b:443", 4, None)]);
+        assert_eq!(
+            inputs.iter().map(told).collect::<Vec<_>>(),
+            [
+                input("http://a/whole", Some(200), Some("12"), true),
+                input("http://a/half", Some(200), Some("34"), false),
+                input("http://a/page", Some(404), Some("56"), true),
+                input("http://a/range", Some(206), Some("78"), true),
+                input("http://a/stored", Some(200), None, false),
+                input("b:443", None, None, false),
+            ]
+        );
+        assert_eq!(inputs[5].size, 4);
     }
 
     #[test]
