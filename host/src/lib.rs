@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod facts;
 pub mod output;
 pub mod plan;
 pub mod recipe;

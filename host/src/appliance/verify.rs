@@ -7,6 +7,7 @@
 use super::error::ApplianceError;
 use super::manifest::{self, Manifest};
 use crate::dirs::Dirs;
+use crate::facts;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -67,7 +68,7 @@ pub fn check(folder: &Path, manifest: &Manifest, dirs: &Dirs) -> Result<(), Appl
         }
     }
     // Without the record the next use reads the files once more; nothing else depends on it.
-    if let Err(error) = store(&path, &record) {
+    if let Err(error) = facts::keep(&path, &record) {
         tracing::debug!("cannot remember that {} is right: {error}", folder.display());
     }
     Ok(())
@@ -76,16 +77,6 @@ pub fn check(folder: &Path, manifest: &Manifest, dirs: &Dirs) -> Result<(), Appl
 /// Whether there is an appliance in `folder` whose files are those of its manifest. Blocking.
 pub fn is_sound(folder: &Path, dirs: &Dirs) -> bool {
     Manifest::read(folder).and_then(|manifest| check(folder, &manifest, dirs)).is_ok()
-}
-
-/// Written under another name and renamed, as several processes may do so at once.
-fn store(path: &Path, record: &Record) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    serde_json::to_writer(&mut file, record)?;
-    file.persist(path)?;
-    Ok(())
 }
 
 /// A manifest that was changed together with a file is another one.

@@ -1,10 +1,11 @@
 //! Acceleration: what was asked for, what there is, and what is known about it.
 
 use crate::error::{Class, Classify};
+use crate::facts;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -141,16 +142,12 @@ impl Verdict {
     /// Keep what was found out, for good or, when it is not `certain`, for an hour.
     ///
     /// # Errors
-    /// When `facts` cannot be written to.
-    pub fn store(facts: &Path, kernel: &Path, qemu: &str, unusable: Option<String>, certain: bool) -> io::Result<()> {
+    /// When `folder` cannot be written to.
+    pub fn store(folder: &Path, kernel: &Path, qemu: &str, unusable: Option<String>, certain: bool) -> io::Result<()> {
         let (Some(kernel), Some(boot)) = (identity(kernel), boot_id()) else { return Ok(()) };
         let until = (!certain).then(|| now() + DOUBT);
         let verdict = Self { kernel, qemu: qemu.into(), boot, until, unusable };
-        fs::create_dir_all(facts)?;
-        let mut new = tempfile::NamedTempFile::new_in(facts)?;
-        new.write_all(&serde_json::to_vec(&verdict)?)?;
-        new.persist(file(facts))?;
-        Ok(())
+        facts::keep(&file(folder), &verdict)
     }
 }
 

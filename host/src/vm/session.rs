@@ -4,7 +4,7 @@ use super::accel::Accelerator;
 use super::config::VmConfig;
 use super::disk;
 use super::error::VmError;
-use super::hypervisor::Choice;
+use super::hypervisor::{Choice, Hypervisor};
 use super::initramfs;
 use super::link::{Greeting, Link, LinkError};
 use super::machine::Machine;
@@ -20,7 +20,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// How long the agent may take to say hello: while KVM is not proven, with KVM, and under emulation on a busy machine.
+/// How long the agent may take to say hello: while KVM is not proven and not asked for, with KVM, and under emulation on a busy machine.
 const START_PROBE: Duration = Duration::from_secs(15);
 const START_KVM: Duration = Duration::from_secs(60);
 const START_TCG: Duration = Duration::from_secs(240);
@@ -64,7 +64,7 @@ impl Session {
         let step = events.step("start VM", None, Unit::Items);
         let session = match config.hypervisor.choose(&config.kernel)? {
             Choice::Settled(accelerator) => Self::boot(config, accelerator, deadline(accelerator), events).await?,
-            Choice::Prove => match Self::boot(config, Accelerator::Kvm, START_PROBE, events).await {
+            Choice::Prove => match Self::boot(config, Accelerator::Kvm, patience(&config.hypervisor), events).await {
                 Ok(session) => {
                     config.hypervisor.proved(&config.kernel);
                     session
@@ -74,7 +74,10 @@ impl Session {
                     Self::boot(config, instead, deadline(instead), events).await?
                 }
                 // A start may also take long because the machine is busy, or fail for want of memory.
-                Err(error) if error.may_be_acceleration() && !config.hypervisor.requires_kvm() => {
+                Err(error)
+                    if matches!(error, VmError::NoHello { .. })
+                        || error.may_be_acceleration() && !config.hypervisor.requires_kvm() =>
+                {
                     let instead = config.hypervisor.without_kvm(reason(&error))?;
                     let session = Self::boot(config, instead, deadline(instead), events).await?;
                     config.hypervisor.doubted(&config.kernel, reason(&error));
@@ -266,6 +269,11 @@ fn shown(mut line: String) -> String {
         Cow::Borrowed(_) => line,
         Cow::Owned(clean) => clean,
     }
+}
+
+/// How long the first VM with KVM is waited for: where emulation is as welcome, no longer than that would take.
+fn patience(hypervisor: &Hypervisor) -> Duration {
+    if hypervisor.requires_kvm() { START_KVM } else { START_PROBE }
 }
 
 fn deadline(accelerator: Accelerator) -> Duration {
