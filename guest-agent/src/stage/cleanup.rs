@@ -101,7 +101,10 @@ fn host_keys(tree: &Tree, own: &BTreeSet<String>) -> Result<(), Failure> {
         }
     }
     if tree.is_file("/usr/sbin/sshd") && tree.is_file("/usr/bin/ssh-keygen") {
-        tree.write(&format!("{UNITS}/{HOST_KEYS}"), HOST_KEYS_UNIT, 0o644)?;
+        let unit = format!("{UNITS}/{HOST_KEYS}");
+        if !own.contains(&unit) {
+            tree.write(&unit, HOST_KEYS_UNIT, 0o644)?;
+        }
         for unit in ["ssh.service", "ssh.socket"] {
             tree.symlink(&format!("../{HOST_KEYS}"), &format!("{UNITS}/{unit}.requires/{HOST_KEYS}"))?;
         }

@@ -190,7 +190,7 @@ mod tests {
         let planned = plan(&shipped("simple-cli-bootable.yml"), &facts(), &Overrides::default()).unwrap();
         let kinds: Vec<_> = planned.plan.disk.partitions.iter().map(|partition| partition.kind).collect();
         assert_eq!(kinds, [PartitionKind::BiosBoot, PartitionKind::Esp, PartitionKind::Root]);
-        assert_eq!(planned.plan.stages[1].title, "2/11 base system");
+        assert_eq!(planned.plan.stages[1].title, "2/10 base system");
         assert_eq!(planned.plan.disk.partitions[2].size, None);
         let esp = planned.plan.disk.partitions[1].filesystem.as_ref().unwrap();
         assert_eq!((esp.label.as_str(), esp.uuid.len()), ("ESP", 9));

@@ -30,6 +30,13 @@ const STAGES: &str = "\
 
 The stages run in their order, as root, in the tree that the first one (`debootstrap`) makes. When the last one has run,
 the disk is made of the tree, and the bootloader installed on it.
+
+Packages of the stages `apt`, `kernel`, `locale`, `timezone` and `bootloader` are installed together, up to the first
+`sources`, `files`, `copy` or `run`, which could change what they do. A build is fastest with those stages first.
+
+What belongs to one machine is taken out of the tree at the end: the machine id, and the host keys of an ssh server, which
+are both made at the first boot. The lists and caches of apt go too, the logs of the installation, and what lies in `/tmp`,
+`/var/tmp` and `/run`. A key, a unit `ssh-host-keys.service` or a log that a stage `files` or `copy` has written stays.
 ";
 
 /// `docs/recipe.md`.
