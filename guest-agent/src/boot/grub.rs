@@ -8,10 +8,27 @@ use std::path::Path;
 /// What `update-grub` reads beside `/etc/default/grub`, which belongs to the package.
 pub const SETTINGS: &str = "/etc/default/grub.d/particle-vm.cfg";
 
+/// Where apt's configuration has what [`UPDATES`] says.
+pub const UPDATES_PATH: &str = "/etc/apt/apt.conf.d/90particle-vm-grub";
+
+/// An update of GRUB in the installed system reaches the GRUB for BIOS too. No package does that here: `grub-pc-bin` has
+/// modules only, and `grub-pc` wants a disk by a name that no image can know. So apt(8) compares, whenever dpkg(1) has
+/// run, the module that has the version in it, and installs GRUB on the disk that it lies on. A failure is told and is
+/// none of apt's: the GRUB that is there goes on with the modules that it came with.
+pub const UPDATES: &str = "\
+// GRUB for BIOS follows updates of its package; the disk is the one that /boot/grub lies on.
+DPkg::Post-Invoke {
+  \"new=/usr/lib/grub/i386-pc/normal.mod; old=/boot/grub/i386-pc/normal.mod; \
+if test -e $new && test -e $old && ! cmp -s $new $old; then \
+grub-install --target=i386-pc $(grub-probe --target=disk /boot/grub) || echo 'GRUB for BIOS was not updated' >&2; \
+fi\";
+};
+";
+
 /// Answers to the packages' questions, debconf-set-selections(1). An update of the package in the installed system puts
 /// the new GRUB where the firmware finds it without a boot entry, as it was installed; it does not touch the boot
 /// entries of the machine; and it does not ask for a disk whose boot sector it could write, because nobody knows its
-/// name yet: the GRUB for BIOS stays the one that is there, with its modules.
+/// name yet, see [`UPDATES`].
 pub const SELECTIONS: &str = "\
 grub-efi-amd64 grub2/force_efi_extra_removable boolean true
 grub-efi-amd64 grub2/update_nvram boolean false

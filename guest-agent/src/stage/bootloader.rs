@@ -11,6 +11,9 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Bootloader) -> Result<(), F
     match options.kind {
         BootloaderType::Grub => {
             tree.write(grub::SETTINGS, grub::settings(site.plan, options.timeout), 0o644)?;
+            if options.firmware.contains(&Firmware::Bios) {
+                tree.write(grub::UPDATES_PATH, grub::UPDATES, 0o644)?;
+            }
         }
         BootloaderType::SystemdBoot => {
             if options.firmware.contains(&Firmware::Bios) {
