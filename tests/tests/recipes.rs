@@ -3,6 +3,7 @@
 
 use particle_vm_tests::pty::OnTerminal;
 use particle_vm_tests::{Place, leftovers, measured, place};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,36 +14,81 @@ const BUILD: Duration = Duration::from_secs(3600);
 /// One boot under emulation, with another one beside it.
 const BOOT: Duration = Duration::from_secs(420);
 
-/// Fetches the package of the installed kernel, so that it can be installed again without a network.
-const FETCH_KERNEL: &str = r#"
+/// Fetches the packages of the installed kernel and of the bootloaders, so that they can be installed again without a
+/// network.
+const FETCH: &str = r#"
   - type: run
-    name: fetch the kernel's package
+    name: fetch packages to install again
     options:
       script: |
         apt-get update
-        mkdir /var/lib/kernel-package
-        cd /var/lib/kernel-package
         # The package manager also knows names that are not installed.
-        packages=$(dpkg-query --show --showformat '${db:Status-Abbrev} ${Package}\n' 'linux-image-[0-9]*')
-        apt-get download $(echo "$packages" | sed -n 's/^ii *//p')
+        names() {
+            dpkg-query --show --showformat '${db:Status-Abbrev} ${Package}\n' "$@" | sed -n 's/^ii *//p'
+        }
+        mkdir -p /var/lib/again/kernel /var/lib/again/bootloader
+        (cd /var/lib/again/kernel && apt-get download $(names 'linux-image-[0-9]*'))
+        (cd /var/lib/again/bootloader && apt-get download $(names 'grub*' 'systemd-boot*'))
         apt-get clean
         rm -rf /var/lib/apt/lists/*
 disk:"#;
 
-/// What the booted image does then.
-const KERNEL_UPDATE: &str = r#"
+/// What the booted image does with the kernel then.
+const KERNEL_AGAIN: &str = "
   - name: the kernel's package is installed again
     timeout: 20min
-    run: dpkg --install /var/lib/kernel-package/*.deb && echo installed again
+    run: apt-get --yes install --reinstall /var/lib/again/kernel/*.deb && echo installed again
     expect: installed again
     diag: df -h; ls -lR /boot
+";
+
+/// Everything of GRUB on the disk that an update has to replace is spoilt: without it, neither firmware would come up.
+const GRUB_AGAIN: &str = r#"
+  - name: GRUB is installed again, over one that does not start
+    timeout: 10min
+    run: |
+      set -e
+      for file in /boot/efi/EFI/BOOT/BOOTX64.EFI /boot/efi/EFI/debian/grubx64.efi /boot/grub/i386-pc/normal.mod; do
+          test -s "$file"
+          echo of another version > "$file"
+      done
+      dd if=/dev/zero of=/dev/disk/by-partlabel/bios-boot bs=64K count=16 conv=notrunc
+      apt-get --yes install --reinstall /var/lib/again/bootloader/*.deb
+      cmp /usr/lib/grub/i386-pc/normal.mod /boot/grub/i386-pc/normal.mod
+      dpkg --audit
+      echo installed again
+    expect: installed again
+    diag: ls -l /var/lib/again/bootloader; ls -lR /boot/efi /boot/grub/i386-pc; cat /var/log/apt/term.log
+"#;
+
+/// systemd-boot replaces older versions of itself.
+const SYSTEMD_BOOT_AGAIN: &str = r#"
+  - name: systemd-boot is installed again, over an older one
+    timeout: 10min
+    run: |
+      set -e
+      for file in /boot/efi/EFI/BOOT/BOOTX64.EFI /boot/efi/EFI/systemd/systemd-bootx64.efi; do
+          sed -i 's/LoaderInfo: systemd-boot 2/LoaderInfo: systemd-boot 1/' "$file"
+          ! cmp "$file" /usr/lib/systemd/boot/efi/systemd-bootx64.efi
+      done
+      apt-get --yes install --reinstall /var/lib/again/bootloader/*.deb
+      cmp /boot/efi/EFI/BOOT/BOOTX64.EFI /usr/lib/systemd/boot/efi/systemd-bootx64.efi
+      cmp /boot/efi/EFI/systemd/systemd-bootx64.efi /usr/lib/systemd/boot/efi/systemd-bootx64.efi
+      dpkg --audit
+      echo installed again
+    expect: installed again
+    diag: ls -l /var/lib/again/bootloader; bootctl --no-pager status; cat /var/log/apt/term.log
+"#;
+
+/// The proof that it is whole.
+const COMES_UP: &str = "
   - name: the machine comes up with it
     reboot: true
     timeout: 10min
     run: systemctl is-system-running --wait
     expect: running
     diag: systemctl --failed --no-pager
-"#;
+";
 
 /// Build `recipes/NAME.yml` and run its tests on `firmwares`.
 fn build(place: &Place, name: &str, firmwares: &[&str], arguments: &[&str]) -> serde_json::Value {
@@ -106,13 +152,13 @@ fn logs_in(place: &Place, file: &str) {
     leftovers::no_processes(place);
 }
 
-/// A recipe that ships, with a stage that fetches the kernel's package, and tests that install it again and restart.
-fn with_kernel_update(place: &Place, name: &str) -> PathBuf {
+/// A recipe that ships, with a stage that fetches packages, and further tests.
+fn with_updates(place: &Place, name: &str, tests: &str) -> PathBuf {
     let recipe = std::fs::read_to_string(place::root().join("recipes").join(format!("{name}.yml"))).unwrap();
-    let changed = recipe.replacen("\ndisk:", FETCH_KERNEL, 1);
+    let changed = recipe.replacen("\ndisk:", FETCH, 1);
     assert_ne!(recipe, changed);
     assert!(changed.contains("\ntests:"));
-    place.write(&format!("{name}.yml"), changed.trim_end().to_owned() + KERNEL_UPDATE)
+    place.write(&format!("{name}.yml"), changed.trim_end().to_owned() + tests + COMES_UP)
 }
 
 #[test]
@@ -130,7 +176,7 @@ fn minimal_debug_locale() {
 #[test]
 fn simple_cli_bootable() {
     let place = Place::new();
-    let recipe = with_kernel_update(&place, "simple-cli-bootable");
+    let recipe = with_updates(&place, "simple-cli-bootable", &[KERNEL_AGAIN, GRUB_AGAIN].concat());
     build_file(&place, "simple-cli-bootable", &recipe, &["BIOS", "UEFI"], &["--format", "raw"]);
 }
 
@@ -147,6 +193,26 @@ fn qemu_formats() {
 #[test]
 fn systemd_boot() {
     let place = Place::new();
-    let recipe = with_kernel_update(&place, "systemd-boot");
+    let recipe = with_updates(&place, "systemd-boot", &[KERNEL_AGAIN, SYSTEMD_BOOT_AGAIN].concat());
     build_file(&place, "systemd-boot", &recipe, &["UEFI"], &["--format", "raw"]);
+}
+
+/// Not one that ships: what the others do not use, in one build, see the recipe.
+#[test]
+fn large_sectors() {
+    let place = Place::new();
+    let fixture = place::root().join("tests/fixtures/large-sectors");
+    let folder = place.path().join("recipe");
+    let mut copy = Command::new("cp");
+    copy.args(["--recursive", "--no-dereference", "--no-target-directory"]).arg(fixture).arg(&folder);
+    assert!(copy.status().unwrap().success());
+    // Not what a checkout makes of them.
+    for (file, mode) in [("site/page.html", 0o640), ("site/bin/tool", 0o750), ("site/bin", 0o755), ("set-up", 0o600)] {
+        std::fs::set_permissions(folder.join(file), PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let key = place::root().join("appliance/keys/debian-archive-bookworm-automatic.gpg");
+    place.write("archive.gpg", std::fs::read(key).unwrap());
+    build_file(&place, "large-sectors", &folder.join("large-sectors.yml"), &["UEFI"], &[]);
+    // The raw image is what was tested; here the size of the sectors is found in another format.
+    boots(&place, "large-sectors.qcow2");
 }
