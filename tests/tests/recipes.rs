@@ -69,7 +69,7 @@ const SYSTEMD_BOOT_AGAIN: &str = r#"
       set -e
       for file in /boot/efi/EFI/BOOT/BOOTX64.EFI /boot/efi/EFI/systemd/systemd-bootx64.efi; do
           sed -i 's/LoaderInfo: systemd-boot 2/LoaderInfo: systemd-boot 1/' "$file"
-          ! cmp "$file" /usr/lib/systemd/boot/efi/systemd-bootx64.efi
+          if cmp "$file" /usr/lib/systemd/boot/efi/systemd-bootx64.efi; then exit 1; fi
       done
       apt-get --yes install --reinstall /var/lib/again/bootloader/*.deb
       cmp /boot/efi/EFI/BOOT/BOOTX64.EFI /usr/lib/systemd/boot/efi/systemd-bootx64.efi
