@@ -109,6 +109,13 @@ fn no_network_on_first_use() {
 #[test]
 fn interrupted_while_it_is_built() {
     let place = Place::with_empty_cache();
+    // In the middle of work that does not wait for anything.
+    let mut running = start(&place, &["--progress", "json", "appliance", "build"], true);
+    running.wait_for("appliance: root file system", FIRST_USE);
+    running.signal(Signal::SIGINT);
+    let _ = running.finish(Duration::from_secs(10)).exits(130);
+    let left = leftovers::names(&folder(&place));
+    assert!(left.iter().all(|name| !name.starts_with(".particle-vm-")), "{left:?}");
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 130), (Signal::SIGHUP, 130), (Signal::SIGKILL, 137)]
     {
         let mut running = start(&place, &["--progress", "json", "appliance", "build"], true);

@@ -1,5 +1,6 @@
 //! From downloaded packages to the files of an appliance.
 
+use super::background::GivenUp;
 use super::deb::{Deb, Entry};
 use super::definition::Definition;
 use super::error::ApplianceError;
@@ -12,7 +13,6 @@ use crate::event::{Events, Unit};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// The blocking part of a build.
 pub struct Work {
@@ -28,8 +28,6 @@ pub struct Work {
     pub made: PathBuf,
     /// Who hears of the progress.
     pub events: Events,
-    /// Becomes true when nobody waits any more.
-    pub given_up: Arc<AtomicBool>,
 }
 
 /// What goes from the packages into the manifest.
@@ -48,15 +46,15 @@ impl Work {
     /// Do it. Blocking.
     ///
     /// # Errors
-    /// When a package is not what it should be, or the files cannot be written.
-    pub fn run(self) -> Result<Parts, ApplianceError> {
-        let unpacked = self.unpack()?;
+    /// When a package is not what it should be, the files cannot be written, or nobody waits any more.
+    pub fn run(self, given_up: &GivenUp) -> Result<Parts, ApplianceError> {
+        let unpacked = self.unpack(given_up)?;
         let step = self.events.step("appliance: kernel and firmware", None, Unit::Bytes);
         self.write_kernel(&unpacked.kernel)?;
         let firmware = &self.definition.firmware;
         self.copy(&self.packages.firmware, &unpacked.firmware, &firmware.code, file::FIRMWARE_CODE)?;
         self.copy(&self.packages.firmware, &unpacked.firmware, &firmware.variables, file::FIRMWARE_VARIABLES)?;
-        let kernel = root::kernel_modules(&self.definition, &self.packages.kernel, &unpacked.kernel)?;
+        let kernel = root::kernel_modules(&self.definition, &self.packages.kernel, &unpacked.kernel, given_up)?;
         let order = modules::load_order(&kernel.modules, &self.definition.modules.initramfs);
         let archive = self.made.join(file::MODULES);
         let bytes = modules::cpio(&order).map_err(ApplianceError::io("write", &archive))?;
@@ -67,7 +65,7 @@ impl Work {
         let mut tree = root::assemble(&self.definition, &self.packages.root, unpacked.root)?;
         root::add_modules(&mut tree, &kernel)?;
         let step = self.events.step("appliance: root file system", Some(tree.bytes()), Unit::Bytes);
-        image::write(&tree, &self.made.join(file::ROOT[0]), &step)?;
+        image::write(&tree, &self.made.join(file::ROOT[0]), given_up, &step)?;
         step.finish();
         let packages = self.packages.all().map(|package| ManifestPackage {
             name: package.name().to_owned(),
@@ -79,7 +77,7 @@ impl Work {
         Ok(Parts { kernel_release: kernel.release, modules: names, packages, shared })
     }
 
-    fn unpack(&self) -> Result<Unpacked, ApplianceError> {
+    fn unpack(&self, given_up: &GivenUp) -> Result<Unpacked, ApplianceError> {
         let count = self.packages.all().count() as u64;
         let step = self.events.step("appliance: unpack", Some(count), Unit::Items);
         let firmware = &self.definition.firmware;
@@ -88,7 +86,7 @@ impl Work {
             kernel: &|path| path.starts_with("boot") || path.starts_with("usr/lib/modules"),
             firmware: &|path| path == Path::new(&firmware.code) || path == Path::new(&firmware.variables),
         };
-        let unpacked = unpack::all(&self.packages, &self.archives, &self.spools, &keep, &self.given_up, &step)?;
+        let unpacked = unpack::all(&self.packages, &self.archives, &self.spools, &keep, given_up, &step)?;
         step.finish();
         Ok(unpacked)
     }

@@ -5,7 +5,7 @@ use super::definition::{Definition, FORMAT};
 use super::error::ApplianceError;
 use super::fetch::Apt;
 use super::manifest::{self, Manifest};
-use super::{cache, definition, finish, publish, share, verify};
+use super::{Appliance, background, cache, definition, finish, publish, share};
 use crate::dirs::Dirs;
 use crate::event::Events;
 use crate::vm::Hypervisor;
@@ -14,20 +14,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes that a build needs in the cache beside the packages: spool, images and the appliance's VM, measured and rounded
 /// up.
 const NEEDED: u64 = 1 << 30;
-
-/// Becomes true when the future that waits for blocking work is dropped.
-struct GivenUp(Arc<AtomicBool>);
-
-impl Drop for GivenUp {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 /// Build the appliance of the embedded definition from `mirror`, unless the cache has the very same one. The caller
 /// holds the lock. Gives the digest.
@@ -50,9 +40,8 @@ pub async fn build(
     // One of this digest that is not in the index was brought for a single build by an archive, which may say of itself
     // what it likes.
     if place.exists() && cache::is_entered(dirs, &digest) {
-        let found = Manifest::read(&place).and_then(|manifest| verify::check(&place, &manifest, dirs));
-        match found {
-            Ok(()) => return Ok(digest),
+        match Appliance::open(&place, dirs).await {
+            Ok(_) => return Ok(digest),
             Err(error) => events.warn(format!("{error}; it is built anew")),
         }
     }
@@ -61,7 +50,6 @@ pub async fn build(
 
     let made = workspace.path().join("made");
     fs::create_dir(&made).map_err(ApplianceError::io("create", &made))?;
-    let given_up = GivenUp(Arc::default());
     let work = Work {
         definition: Arc::clone(&definition),
         packages,
@@ -69,16 +57,15 @@ pub async fn build(
         spools: workspace.path().to_owned(),
         made: made.clone(),
         events: events.clone(),
-        given_up: Arc::clone(&given_up.0),
     };
     // The workspace stays until the blocking work has ended, also when nobody waits for it any more.
     let kept = Arc::clone(&workspace);
-    let parts = tokio::task::spawn_blocking(move || {
-        let parts = work.run();
+    let parts = background::run(move |given_up| {
+        let parts = work.run(given_up);
         drop(kept);
         parts
     });
-    let parts = parts.await.map_err(ApplianceError::Task)??;
+    let parts = parts.await?;
     let archives = apt.archives();
     let finished = finish::run(hypervisor, &workspace, &made, events);
     let (finished, ()) = tokio::join!(finished, share::store(dirs, &archives, &parts.shared, events));
@@ -96,9 +83,14 @@ pub async fn build(
         packages: parts.packages,
         files: BTreeMap::new(),
     };
-    publish::describe(&made, &mut manifest)?;
-    publish::place(dirs, &made, &manifest)?;
-    Ok(digest)
+    let dirs = dirs.clone();
+    background::run(move |given_up| {
+        publish::describe(&made, &mut manifest, given_up)?;
+        publish::place(&dirs, &made, &manifest)?;
+        drop(workspace);
+        Ok(digest)
+    })
+    .await
 }
 
 /// Refuse to begin what cannot end well.

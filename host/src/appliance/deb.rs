@@ -1,11 +1,12 @@
 //! Reading of a `.deb` (deb(5)): an `ar` archive with `control.tar` and `data.tar`, each of them compressed.
 
+use super::background::GivenUp;
 use super::fetch::Package;
+use super::manifest;
 use super::tree::{Content, Kind, Meta, Node, TreeError, inside};
 use crate::error::{Class, Classify};
-use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, Write};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -79,6 +80,7 @@ pub enum Entry {
 pub struct Spool {
     file: Arc<File>,
     end: u64,
+    given_up: GivenUp,
 }
 
 impl Spool {
@@ -86,18 +88,18 @@ impl Spool {
     ///
     /// # Errors
     /// When it cannot be created.
-    pub fn new(folder: &Path) -> io::Result<Self> {
-        Ok(Self { file: Arc::new(tempfile::tempfile_in(folder)?), end: 0 })
+    pub fn new(folder: &Path, given_up: &GivenUp) -> io::Result<Self> {
+        Ok(Self { file: Arc::new(tempfile::tempfile_in(folder)?), end: 0, given_up: given_up.clone() })
     }
 
     /// Keep what `reader` gives.
     ///
     /// # Errors
-    /// When reading or writing fails.
-    pub fn keep(&mut self, mut reader: impl Read) -> io::Result<Content> {
+    /// When reading or writing fails, or nobody waits any more.
+    pub fn keep(&mut self, reader: impl Read) -> io::Result<Content> {
         let mut file = &*self.file;
         file.seek(io::SeekFrom::Start(self.end))?;
-        let length = io::copy(&mut reader, &mut file)?;
+        let length = io::copy(&mut self.given_up.reader(reader), &mut file)?;
         let content = Content::Spooled { file: Arc::clone(&self.file), offset: self.end, length };
         self.end += length;
         Ok(content)
@@ -115,10 +117,8 @@ pub fn unpack(
     keep: impl Fn(&Path) -> bool,
 ) -> Result<Deb, DebError> {
     let mut file = File::open(path)?;
-    let mut hash = HashWriter(Sha256::new());
     // One byte more tells a longer file from the right one.
-    io::copy(&mut (&mut file).take(package.size + 1), &mut hash)?;
-    let found = super::hex(&hash.0.finalize());
+    let found = manifest::measure((&mut file).take(package.size + 1), |_| Ok(()))?.sha256;
     if found != package.sha256 {
         return Err(DebError::Hash { expected: package.sha256.clone(), found });
     }
@@ -137,19 +137,6 @@ pub fn unpack(
     match (control, entries) {
         (Some(control), Some(entries)) => Ok(Deb { control, entries }),
         _ => Err(DebError::Format("control.tar or data.tar is missing".into())),
-    }
-}
-
-struct HashWriter(Sha256);
-
-impl Write for HashWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -269,6 +256,7 @@ fn meta(header: &tar::Header) -> io::Result<Meta> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sha2::{Digest, Sha256};
 
     fn tar_of(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -313,7 +301,9 @@ mod tests {
     fn unpacked(data: &[u8], suffix: &str) -> Result<Deb, DebError> {
         let (file, package) = deb(data, suffix);
         let folder = tempfile::tempdir().unwrap();
-        unpack(file.path(), &package, &mut Spool::new(folder.path()).unwrap(), |path| !path.starts_with("doc"))
+        unpack(file.path(), &package, &mut Spool::new(folder.path(), &GivenUp::default()).unwrap(), |path| {
+            !path.starts_with("doc")
+        })
     }
 
     fn sample() -> Vec<u8> {
@@ -349,7 +339,9 @@ mod tests {
         let (file, package) = deb(&sample(), "");
         file.as_file().set_len(package.size - 1).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let error = unpack(file.path(), &package, &mut Spool::new(folder.path()).unwrap(), |_| true).unwrap_err();
+        let error =
+            unpack(file.path(), &package, &mut Spool::new(folder.path(), &GivenUp::default()).unwrap(), |_| true)
+                .unwrap_err();
         assert!(matches!(error, DebError::Hash { .. }), "{error}");
         assert_eq!(error.class(), Class::Network);
     }

@@ -1,6 +1,7 @@
 //! Writing of an appliance into an archive.
 
 use super::Appliance;
+use super::background::GivenUp;
 use super::error::ApplianceError;
 use super::manifest::{self, ManifestFile};
 use super::oci::{self, Artifact, Descriptor, Index};
@@ -19,7 +20,12 @@ const LEVEL: i32 = 9;
 ///
 /// # Errors
 /// When the appliance cannot be read or the archive not be written.
-pub fn write(appliance: &Appliance, output: &Path, events: &Events) -> Result<ManifestFile, ApplianceError> {
+pub fn write(
+    appliance: &Appliance,
+    output: &Path,
+    given_up: &GivenUp,
+    events: &Events,
+) -> Result<ManifestFile, ApplianceError> {
     let parent = match output.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -32,7 +38,7 @@ pub fn write(appliance: &Appliance, output: &Path, events: &Events) -> Result<Ma
     let mut done = 0;
     for (name, file) in &appliance.manifest().files {
         let packed = workspace.path().join(name);
-        compress(&appliance.dir().join(name), &packed)?;
+        compress(&appliance.dir().join(name), &packed, given_up)?;
         let described = manifest::describe(&packed)?;
         let mut layer = Descriptor::new(oci::LAYER, &described.sha256, described.size);
         layer.annotations.insert(oci::TITLE.into(), name.clone());
@@ -66,11 +72,12 @@ pub fn write(appliance: &Appliance, output: &Path, events: &Events) -> Result<Ma
         }
         for (layer, packed) in &layers {
             let name = format!("{}{}", oci::BLOBS, layer.sha256().unwrap_or_default());
-            archive.append_data(&mut header(layer.size), name, File::open(packed)?)?;
+            archive.append_data(&mut header(layer.size), name, given_up.reader(File::open(packed)?))?;
         }
         let file = archive.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.as_file().sync_all()?;
         let described = manifest::describe(file.path());
+        given_up.check().map_err(io::Error::other)?;
+        file.as_file().sync_all()?;
         file.persist(output)?;
         io::Result::Ok(described)
     })();
@@ -79,10 +86,10 @@ pub fn write(appliance: &Appliance, output: &Path, events: &Events) -> Result<Ma
     Ok(described)
 }
 
-fn compress(from: &Path, to: &Path) -> Result<(), ApplianceError> {
+fn compress(from: &Path, to: &Path, given_up: &GivenUp) -> Result<(), ApplianceError> {
     let input = File::open(from).map_err(ApplianceError::io("open", from))?;
     let output = File::create_new(to).map_err(ApplianceError::io("create", to))?;
-    zstd::stream::copy_encode(input, output, LEVEL).map_err(ApplianceError::io("compress", from))
+    zstd::stream::copy_encode(given_up.reader(input), output, LEVEL).map_err(ApplianceError::io("compress", from))
 }
 
 fn sha256(bytes: &[u8]) -> String {

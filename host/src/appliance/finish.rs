@@ -1,6 +1,7 @@
 //! The finishing run: the new appliance boots for the first time, runs its maintainer scripts and hands over what they
 //! have changed, which becomes the second layer of the root file system.
 
+use super::background::{self, GivenUp};
 use super::deb::{self, DebError, Entry, Spool};
 use super::error::ApplianceError;
 use super::image;
@@ -57,20 +58,20 @@ pub async fn run(
 
     let (kept, layer) = (Arc::clone(workspace), made.join(file::ROOT[1]));
     let events = events.clone();
-    let written = tokio::task::spawn_blocking(move || {
-        let tree = read(&staging, kept.path()).map_err(ApplianceError::Finished)?;
+    background::run(move |given_up| {
+        let tree = read(&staging, kept.path(), given_up).map_err(ApplianceError::Finished)?;
         let step = events.step("appliance: second layer", Some(tree.bytes()), Unit::Bytes);
-        image::write(&tree, &layer, &step)?;
+        image::write(&tree, &layer, given_up, &step)?;
         step.finish();
         Ok(())
-    });
-    written.await.map_err(ApplianceError::Task)??;
+    })
+    .await?;
     step.finish();
     Ok(())
 }
 
 /// The archive that the guest has left in `staging`; it may be anything.
-fn read(staging: &Path, spools: &Path) -> Result<Tree, DebError> {
+fn read(staging: &Path, spools: &Path, given_up: &GivenUp) -> Result<Tree, DebError> {
     let folder = File::open(staging)?;
     // The guest may have left a link to a file of the host, or a FIFO, in its place.
     let how = OpenHow::new()
@@ -84,7 +85,7 @@ fn read(staging: &Path, spools: &Path) -> Result<Tree, DebError> {
     if data.len() > MAX_ARCHIVE {
         return Err(DebError::TooLarge("64 MiB"));
     }
-    let mut spool = Spool::new(spools)?;
+    let mut spool = Spool::new(spools, given_up)?;
     let reader = io::BufReader::with_capacity(256 << 10, archive.take(MAX_ARCHIVE));
     let mut tree = Tree::default();
     for (path, entry) in deb::read_data(reader, &mut spool, |_| true)? {
@@ -118,7 +119,7 @@ mod tests {
         header.set_device_minor(0).unwrap();
         builder.append_data(&mut header, "etc/gone", io::empty()).unwrap();
         builder.into_inner().unwrap();
-        let tree = read(staging.path(), spools.path()).unwrap();
+        let tree = read(staging.path(), spools.path(), &GivenUp::default()).unwrap();
         assert_eq!(tree.iter().count(), 3);
         assert!(matches!(tree.get("etc/gone").unwrap().kind, super::super::tree::Kind::Whiteout));
     }
@@ -127,7 +128,7 @@ mod tests {
     fn what_a_hostile_guest_may_leave_is_refused() {
         let (staging, spools) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let path = staging.path().join(share::FINISHED);
-        let refused = || read(staging.path(), spools.path()).unwrap_err();
+        let refused = || read(staging.path(), spools.path(), &GivenUp::default()).unwrap_err();
         assert!(matches!(refused(), DebError::Io(_)));
         symlink("/etc/passwd", &path).unwrap();
         assert!(matches!(refused(), DebError::Io(_)));

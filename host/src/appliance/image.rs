@@ -1,5 +1,6 @@
 //! Writing of a tree into a squashfs image with root's ownership, without being root.
 
+use super::background::{GivenUp, Reader};
 use super::error::ApplianceError;
 use super::tree::{ContentReader, Kind, Tree};
 use crate::event::Step;
@@ -40,8 +41,8 @@ impl CompressionAction for Stored {
 /// Write `tree` to the new file `path`. `step` counts the bytes of its files.
 ///
 /// # Errors
-/// When the file cannot be written.
-pub fn write(tree: &Tree, path: &Path, step: &Step) -> Result<(), ApplianceError> {
+/// When the file cannot be written, or nobody waits for it any more.
+pub fn write(tree: &Tree, path: &Path, given_up: &GivenUp, step: &Step) -> Result<(), ApplianceError> {
     let done = AtomicU64::new(0);
     let mut writer = FilesystemWriter::default();
     writer.set_kind(Format::new_v4(&Stored));
@@ -56,7 +57,7 @@ pub fn write(tree: &Tree, path: &Path, step: &Step) -> Result<(), ApplianceError
         match &node.kind {
             Kind::Folder => writer.push_dir(path, header),
             Kind::File(content) => {
-                let reader = Counted { reader: content.reader(), done: &done, step };
+                let reader = Counted { reader: given_up.reader(content.reader()), done: &done, step };
                 writer.push_file(reader, path, header)
             }
             Kind::Whiteout => writer.push_char_device(0, path, header),
@@ -72,7 +73,7 @@ pub fn write(tree: &Tree, path: &Path, step: &Step) -> Result<(), ApplianceError
 
 /// Tells how much of all files has been read.
 struct Counted<'a> {
-    reader: ContentReader,
+    reader: Reader<ContentReader>,
     done: &'a AtomicU64,
     step: &'a Step,
 }

@@ -1,11 +1,11 @@
 //! Reading of an appliance from an archive, which may come from anywhere.
 
+use super::background::GivenUp;
 use super::error::ApplianceError;
 use super::manifest::{self, FILE, Manifest, is_digest};
 use super::oci::{self, Artifact, Descriptor, Index};
 use crate::event::{Events, Unit};
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -51,11 +51,17 @@ pub fn announced(path: &Path) -> Option<String> {
 ///
 /// # Errors
 /// When the archive cannot be read, or is none of an appliance for this program.
-pub fn read(path: &Path, blobs: &Path, made: &Path, events: &Events) -> Result<Manifest, ApplianceError> {
+pub fn read(
+    path: &Path,
+    blobs: &Path,
+    made: &Path,
+    given_up: &GivenUp,
+    events: &Events,
+) -> Result<Manifest, ApplianceError> {
     let size = fs::metadata(path).map_err(ApplianceError::io("open", path))?.len();
     let step = events.step("appliance: import", Some(size), Unit::Bytes);
     let mut seen = 0;
-    let blobs = Blobs::read(path, blobs, |bytes| {
+    let blobs = Blobs::read(path, blobs, given_up, |bytes| {
         seen += bytes;
         step.progress(seen);
     })?;
@@ -76,7 +82,7 @@ pub fn read(path: &Path, blobs: &Path, made: &Path, events: &Events) -> Result<M
         let layer = artifact.layers.iter().find(titled).ok_or_else(|| unusable(format!("it has no {name}")))?;
         let packed = blobs.file(layer)?;
         let target = made.join(name);
-        decompress(&packed, &target, file.size).map_err(|error| broken(path, name, error))?;
+        decompress(&packed, &target, file.size, given_up).map_err(|error| broken(path, name, error))?;
         if manifest::describe(&target)? != *file {
             return Err(unusable(format!("{name} is not the file that its manifest names")));
         }
@@ -100,8 +106,8 @@ fn parse<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<T, String> {
     serde_json::from_slice(text).map_err(|error| format!("{what}: {error}"))
 }
 
-fn decompress(from: &Path, to: &Path, size: u64) -> io::Result<()> {
-    let decoder = zstd::Decoder::new(File::open(from)?)?;
+fn decompress(from: &Path, to: &Path, size: u64, given_up: &GivenUp) -> io::Result<()> {
+    let decoder = zstd::Decoder::new(given_up.reader(File::open(from)?))?;
     let mut output = File::create_new(to)?;
     // One byte more than it may have shows in the comparison with the manifest.
     io::copy(&mut decoder.take(size + 1), &mut output)?;
@@ -117,11 +123,16 @@ struct Blobs {
 }
 
 impl Blobs {
-    fn read(path: &Path, folder: &Path, mut progress: impl FnMut(u64)) -> Result<Self, ApplianceError> {
+    fn read(
+        path: &Path,
+        folder: &Path,
+        given_up: &GivenUp,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Self, ApplianceError> {
         let unusable = |reason: String| ApplianceError::Unusable { path: path.to_owned(), reason };
         let broken = |error| broken(path, "it is no tar archive", error);
         let file = File::open(path).map_err(ApplianceError::io("open", path))?;
-        let mut archive = tar::Archive::new(io::BufReader::with_capacity(1 << 20, file));
+        let mut archive = tar::Archive::new(io::BufReader::with_capacity(1 << 20, given_up.reader(file)));
         let (mut sizes, mut index, mut total) = (BTreeMap::new(), None, 0_u64);
         for (count, entry) in archive.entries().map_err(broken)?.enumerate() {
             let mut entry = entry.map_err(broken)?;
@@ -179,17 +190,12 @@ impl Blobs {
 /// Write what `reader` gives to `path`, which may be there already; gives the SHA-256.
 fn keep(reader: &mut impl Read, path: &Path, progress: &mut impl FnMut(u64)) -> io::Result<String> {
     let mut file = File::create(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let read = reader.read(&mut buffer)?;
-        if read == 0 {
-            return Ok(super::hex(&hash.finalize()));
-        }
-        hash.update(&buffer[..read]);
-        file.write_all(&buffer[..read])?;
-        progress(read as u64);
-    }
+    let kept = manifest::measure(reader, |piece| {
+        file.write_all(piece)?;
+        progress(piece.len() as u64);
+        Ok(())
+    })?;
+    Ok(kept.sha256)
 }
 
 #[cfg(test)]
@@ -212,7 +218,7 @@ mod tests {
         let archive = folder.join("appliance.tar");
         let in_use = Arc::new(cache::InUse::mark(&dir).unwrap());
         let appliance = Appliance { dir, manifest, _in_use: in_use };
-        export::write(&appliance, &archive, &Events::none()).unwrap();
+        export::write(&appliance, &archive, &GivenUp::default(), &Events::none()).unwrap();
         archive
     }
 
@@ -222,7 +228,7 @@ mod tests {
             let _ = fs::remove_dir_all(folder);
             fs::create_dir(folder).unwrap();
         }
-        read(archive, &blobs, &made, &Events::none()).map_err(|error| error.to_string())
+        read(archive, &blobs, &made, &GivenUp::default(), &Events::none()).map_err(|error| error.to_string())
     }
 
     /// What becomes of an entry's name and contents; none leaves it out.

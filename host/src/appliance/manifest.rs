@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// Its name.
@@ -146,16 +146,25 @@ pub fn digest(packages: &Packages) -> String {
 /// # Errors
 /// When it cannot be read.
 pub fn describe(path: &Path) -> Result<ManifestFile, ApplianceError> {
-    let mut file = File::open(path).map_err(ApplianceError::io("open", path))?;
+    let file = File::open(path).map_err(ApplianceError::io("open", path))?;
+    measure(file, |_| Ok(())).map_err(ApplianceError::io("read", path))
+}
+
+/// Size and hash of what `reader` gives; `each` gets every piece of it.
+///
+/// # Errors
+/// When reading fails, or what `each` fails with.
+pub fn measure(mut reader: impl Read, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<ManifestFile> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut size = 0;
     loop {
-        let read = file.read(&mut buffer).map_err(ApplianceError::io("read", path))?;
+        let read = reader.read(&mut buffer)?;
         if read == 0 {
             return Ok(ManifestFile { size, sha256: super::hex(&hash.finalize()) });
         }
         hash.update(&buffer[..read]);
+        each(&buffer[..read])?;
         size += read as u64;
     }
 }

@@ -1,6 +1,7 @@
 //! The appliance: the kernel and the root file system of the VM, built of Debian's packages by an ordinary user.
 
 mod assemble;
+mod background;
 mod build;
 mod cache;
 mod deb;
@@ -282,8 +283,7 @@ pub async fn export(
     };
     let appliance = Appliance::open(&cache::folder(dirs, &digest), dirs).await?;
     let (output, events) = (output.to_owned(), events.clone());
-    let written = tokio::task::spawn_blocking(move || export::write(&appliance, &output, &events));
-    written.await.map_err(ApplianceError::Task)?
+    background::run(move |given_up| export::write(&appliance, &output, given_up, &events)).await
 }
 
 /// Bring the appliance in `archive` into the cache. When it is of the definition of this program, builds use it from now

@@ -1,5 +1,6 @@
 //! Putting of a whole appliance into its place in the cache.
 
+use super::background::{self, GivenUp};
 use super::cache;
 use super::error::ApplianceError;
 use super::manifest::{self, Manifest, file};
@@ -16,30 +17,33 @@ use std::path::Path;
 /// When the archive is none of an appliance for this program, or the cache cannot be written.
 pub async fn import(dirs: &Dirs, archive: &Path, events: &Events) -> Result<String, ApplianceError> {
     let (dirs, archive, events) = (dirs.clone(), archive.to_owned(), events.clone());
-    let imported = tokio::task::spawn_blocking(move || {
+    background::run(move |given_up| {
         let workspace = Workspace::new(&dirs.appliances()).map_err(ApplianceError::Workspace)?;
         let (blobs, made) = (workspace.path().join("blobs"), workspace.path().join("made"));
         for folder in [&blobs, &made] {
             fs::create_dir(folder).map_err(ApplianceError::io("create", folder))?;
         }
-        let manifest = super::import::read(&archive, &blobs, &made, &events)?;
+        let manifest = super::import::read(&archive, &blobs, &made, given_up, &events)?;
         // The digest is what the archive says: it may not take the place of the one that was built here.
         let folder = cache::folder(&dirs, &manifest.digest);
         if !verify::is_sound(&folder, &dirs) {
             place(&dirs, &made, &manifest)?;
         }
         Ok(manifest.digest)
-    });
-    imported.await.map_err(ApplianceError::Task)?
+    })
+    .await
 }
 
 /// Describe the files in `made` in the manifest, and write it there.
 ///
 /// # Errors
-/// When a file cannot be read, or the manifest not be written.
-pub fn describe(made: &Path, manifest: &mut Manifest) -> Result<(), ApplianceError> {
-    for name in file::ALL.into_iter().filter(|name| made.join(name).exists()) {
-        manifest.files.insert(name.to_owned(), manifest::describe(&made.join(name))?);
+/// When a file is missing or cannot be read, the manifest cannot be written, or nobody waits any more.
+pub fn describe(made: &Path, manifest: &mut Manifest, given_up: &GivenUp) -> Result<(), ApplianceError> {
+    for name in file::ALL {
+        let path = made.join(name);
+        let file = File::open(&path).map_err(ApplianceError::io("open", &path))?;
+        let file = manifest::measure(given_up.reader(file), |_| Ok(())).map_err(ApplianceError::io("read", path))?;
+        manifest.files.insert(name.to_owned(), file);
     }
     let path = made.join(manifest::FILE);
     let text = serde_json::to_vec_pretty(&manifest).map_err(std::io::Error::from);

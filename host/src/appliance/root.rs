@@ -1,5 +1,6 @@
 //! The tree of the root file system, from the unpacked packages.
 
+use super::background::GivenUp;
 use super::deb::{Deb, DebError, Entry};
 use super::definition::{Definition, FINISH, FINISH_PATH};
 use super::error::ApplianceError;
@@ -94,8 +95,13 @@ pub struct KernelModules {
 /// Unpack the modules that `definition` keeps, and what they depend on.
 ///
 /// # Errors
-/// When there is none, or one cannot be read.
-pub fn kernel_modules(definition: &Definition, package: &Package, deb: &Deb) -> Result<KernelModules, ApplianceError> {
+/// When there is none, one cannot be read, or nobody waits any more.
+pub fn kernel_modules(
+    definition: &Definition,
+    package: &Package,
+    deb: &Deb,
+    given_up: &GivenUp,
+) -> Result<KernelModules, ApplianceError> {
     let missing = || ApplianceError::Missing { package: package.file.clone(), path: MODULES.into() };
     let mut release = None;
     let mut packed: BTreeMap<String, (&str, &Content)> = BTreeMap::new();
@@ -121,6 +127,7 @@ pub fn kernel_modules(definition: &Definition, package: &Package, deb: &Deb) -> 
     let mut unpacked = BTreeMap::new();
     let mut seen = BTreeSet::new();
     while let Some(name) = wanted.pop() {
+        given_up.check()?;
         let name = name.replace('-', "_");
         let Some((path, content)) = packed.get(&name).filter(|_| seen.insert(name.clone())) else { continue };
         let bytes = content.read().map_err(ApplianceError::io("read", *path))?;

@@ -16,7 +16,7 @@ fn write(folder: &Path, content: &str) {
     for name in file::ALL {
         fs::write(folder.join(name), format!("{name}{content}")).unwrap();
     }
-    publish::describe(folder, &mut manifest).unwrap();
+    publish::describe(folder, &mut manifest, &background::GivenUp::default()).unwrap();
 }
 
 /// An archive of such an appliance.
@@ -24,7 +24,7 @@ async fn archive(folder: &Path, content: &str) -> PathBuf {
     let (source, path) = (folder.join(format!("source{content}")), folder.join(format!("archive{content}.tar")));
     write(&source, content);
     let appliance = Appliance::open(&source, &Dirs::at(folder)).await.unwrap();
-    export::write(&appliance, &path, &Events::none()).unwrap();
+    export::write(&appliance, &path, &background::GivenUp::default(), &Events::none()).unwrap();
     path
 }
 
@@ -96,4 +96,15 @@ async fn an_appliance_in_use_is_not_removed() {
     drop(second);
     remove(&dirs, "ababab", &Events::none()).await.unwrap();
     assert!(!place.exists());
+}
+
+#[test]
+fn an_appliance_that_lacks_a_file_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in &file::ALL[1..] {
+        fs::write(folder.path().join(name), "").unwrap();
+    }
+    let mut manifest = manifest::tests::sample();
+    let error = publish::describe(folder.path(), &mut manifest, &background::GivenUp::default()).unwrap_err();
+    assert!(matches!(&error, ApplianceError::Io { path, .. } if path.ends_with(file::ALL[0])), "{error}");
 }

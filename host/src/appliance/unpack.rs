@@ -1,12 +1,13 @@
 //! Verifying and unpacking of all packages, several at once.
 
+use super::background::GivenUp;
 use super::deb::{self, Deb, Spool};
 use super::error::ApplianceError;
 use super::fetch::{Package, Packages};
 use crate::event::Step;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 /// The unpacked packages.
@@ -32,13 +33,13 @@ pub struct Keep<'a> {
 /// Unpack `packages`, whose files lie in `archives`; contents go to spool files in `spools`. `step` counts the packages.
 ///
 /// # Errors
-/// The first package that is not what it should be, or [`ApplianceError::GivenUp`] when `given_up` becomes true.
+/// The first package that is not what it should be, or [`ApplianceError::GivenUp`] when nobody waits any more.
 pub fn all(
     packages: &Packages,
     archives: &Path,
     spools: &Path,
     keep: &Keep<'_>,
-    given_up: &AtomicBool,
+    given_up: &GivenUp,
     step: &Step,
 ) -> Result<Unpacked, ApplianceError> {
     // The kernel takes longest and comes first.
@@ -48,13 +49,11 @@ pub fn all(
     let (next, done, failed) = (AtomicUsize::new(0), AtomicU64::new(0), Mutex::new(None));
 
     let work = || -> Result<(), ApplianceError> {
-        let mut spool = Spool::new(spools).map_err(ApplianceError::io("create a file in", spools))?;
+        let mut spool = Spool::new(spools, given_up).map_err(ApplianceError::io("create a file in", spools))?;
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some((package, keep)) = jobs.get(index) else { return Ok(()) };
-            if given_up.load(Ordering::Relaxed) {
-                return Err(ApplianceError::GivenUp);
-            }
+            given_up.check()?;
             let deb = unpack(archives, package, &mut spool, keep)?;
             *lock(&results[index]) = Some(deb);
             step.progress(done.fetch_add(1, Ordering::Relaxed) + 1);
