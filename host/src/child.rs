@@ -14,6 +14,10 @@ use tokio::process::Command;
 /// Most bytes of a tool's output that are kept for its caller and for error reports.
 const MAX_OUTPUT: usize = 8 << 20;
 
+/// How long what a tool prints is waited for after its end. Longer it lasts only when the tool has left something behind
+/// that holds its pipes.
+const AFTERMATH: Duration = Duration::from_secs(1);
+
 /// Why a tool did not do its work.
 #[derive(Debug, Error)]
 pub enum ChildError {
@@ -101,7 +105,7 @@ pub fn without_environment(command: &mut Command) {
     command.env_clear().envs(kept);
 }
 
-/// Run `command` to its end and give back what it wrote to stdout.
+/// Run `command` to its end and give back what it wrote to stdout. What it has started itself ends with it.
 ///
 /// # Errors
 /// When it cannot be run, fails, or has not ended after `deadline`.
@@ -122,29 +126,42 @@ pub async fn run_reporting(
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|source| ChildError::Spawn { program: program.clone(), source })?;
     // After `child`, so that it is dropped before it: its number is not reused until the child has been waited for.
-    let mut group = Group(child.id());
+    let group = Group(child.id());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let ended = {
         let read_out = read_capped(stdout, &mut out, report);
         let read_err = read_capped(stderr, &mut err, |_| {});
-        let whole = async { tokio::try_join!(read_out, read_err, child.wait()) };
+        let whole = async {
+            let mut read = std::pin::pin!(async { tokio::try_join!(read_out, read_err) });
+            tokio::select! {
+                status = child.wait() => {
+                    let status = status?;
+                    if let Ok(read) = tokio::time::timeout(AFTERMATH, read).await {
+                        read?;
+                    }
+                    Ok(status)
+                }
+                read = &mut read => {
+                    read?;
+                    child.wait().await
+                }
+            }
+        };
         tokio::time::timeout(deadline, whole).await
     };
-    if matches!(ended, Ok(Ok(_))) {
-        group.0 = None;
-    }
+    drop(group);
     let stderr = String::from_utf8_lossy(&err).trim_end().to_owned();
     match ended {
-        Ok(Ok(((), (), status))) if status.success() => Ok(out),
-        Ok(Ok(((), (), status))) => Err(ChildError::Failed { program, status, stderr }),
+        Ok(Ok(status)) if status.success() => Ok(out),
+        Ok(Ok(status)) => Err(ChildError::Failed { program, status, stderr }),
         Ok(Err(source)) => Err(ChildError::Read { program, source }),
         Err(_) => Err(ChildError::Deadline { program, deadline, stderr }),
     }
 }
 
-/// The process group of a child that is under way. A tool that is killed cannot end what it has started itself
-/// (apt-get's methods, for instance), so that is killed with it.
+/// The process group of a child. A tool that is killed cannot end what it has started itself (apt-get's methods, for
+/// instance), and one that ends may leave it running, so that is killed with it.
 struct Group(Option<u32>);
 
 impl Drop for Group {
@@ -206,14 +223,10 @@ mod tests {
         assert_eq!(error.details().as_deref(), Some("reason"));
     }
 
-    #[tokio::test]
-    async fn what_a_tool_has_started_ends_with_it() {
-        let mut seen: Vec<u8> = Vec::new();
-        let script = shell("sleep 60 & echo $!; wait");
-        let run = run_reporting(script, Duration::from_millis(500), |piece| seen.extend(piece));
-        assert!(matches!(run.await.unwrap_err(), ChildError::Deadline { .. }));
-        let started = String::from_utf8(seen).unwrap();
-        let state = || std::fs::read_to_string(format!("/proc/{}/stat", started.trim())).unwrap_or_default();
+    /// Wait until the process whose number stands in `text` has gone.
+    async fn has_gone(text: &[u8]) {
+        let number = std::str::from_utf8(text).unwrap().trim();
+        let state = || std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
         for _ in 0..100 {
             // Gone, or a zombie that nobody has waited for yet.
             if state().split(' ').nth(2).is_none_or(|state| state == "Z") {
@@ -235,6 +248,25 @@ mod tests {
         // The shell adds some of its own.
         let known = |name: &&str| KEPT.contains(name) || ["PWD", "OLDPWD", "SHLVL", "_"].contains(name);
         assert!(names.iter().all(known), "{out}");
+    }
+
+    #[tokio::test]
+    async fn what_a_tool_has_started_ends_with_it() {
+        let mut seen: Vec<u8> = Vec::new();
+        let script = shell("sleep 60 & echo $!; wait");
+        let run = run_reporting(script, Duration::from_millis(500), |piece| seen.extend(piece));
+        assert!(matches!(run.await.unwrap_err(), ChildError::Deadline { .. }));
+        has_gone(&seen).await;
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_leaves_something_behind_is_not_waited_for_longer() {
+        let out = run(shell("sleep 60 & echo $!"), Duration::from_secs(20)).await.unwrap();
+        has_gone(&out).await;
+        let out = run(shell("sleep 60 >&- 2>&- & echo $!"), Duration::from_secs(20)).await.unwrap();
+        has_gone(&out).await;
+        let error = run(shell("sleep 60 & exit 3"), Duration::from_secs(20)).await.unwrap_err();
+        assert!(matches!(error, ChildError::Failed { .. }), "{error}");
     }
 
     #[tokio::test]
