@@ -120,7 +120,8 @@ pub struct Store {
 
 impl Store {
     /// Open the store in `root` ([`crate::dirs::Dirs::store`]); make it, if there is none. Removes what a killed
-    /// process left half written, unless another process uses the store at the moment.
+    /// process left half written, unless another process uses the store at the moment. Blocking: another process may
+    /// be removing such things.
     ///
     /// # Errors
     /// When the folder cannot be made or locked.
@@ -132,12 +133,24 @@ impl Store {
         if lock.try_lock().is_ok() {
             let unfinished = root.join(UNFINISHED);
             match std::fs::remove_dir_all(&unfinished) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&unfinished, error)),
+                // It takes up space, no more; root may have left it.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!("cannot remove {}: {error}", unfinished.display());
+                }
                 _ => {}
             }
         }
         lock.lock_shared().map_err(|source| failed(&path, source))?;
         Ok(Self { root: Arc::new(root.to_owned()), _lock: Arc::new(lock) })
+    }
+
+    /// [`Store::open`] on another thread, so that the caller can be interrupted.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn open_waiting(root: PathBuf) -> Result<Self, StoreError> {
+        let opened = tokio::task::spawn_blocking(move || Self::open(&root)).await;
+        opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 
     /// The object that is stored as `key`, if there is a sound one.

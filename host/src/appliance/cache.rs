@@ -36,12 +36,23 @@ pub async fn lock(dirs: &Dirs, events: &Events) -> Result<Lock, ApplianceError> 
     let mut told = false;
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(Lock(file)),
+            Ok(()) => {
+                // For those who wait. Who holds the lock writes; what was there is of no interest any more.
+                let note = file.set_len(0).and_then(|()| (&file).write_all(std::process::id().to_string().as_bytes()));
+                if let Err(error) = note {
+                    tracing::debug!("cannot write to {}: {error}", path.display());
+                }
+                return Ok(Lock(file));
+            }
             Err(TryLockError::Error(error)) => return Err(ApplianceError::io("lock", &path)(error)),
             Err(TryLockError::WouldBlock) => {}
         }
         if !told {
-            events.warn("another particle-vm is building the appliance: waiting for it");
+            let holder = fs::read_to_string(&path).ok().and_then(|text| text.parse::<u32>().ok());
+            let holder = holder.map(|number| format!(" (process {number})")).unwrap_or_default();
+            events.warn(format!(
+                "another particle-vm{holder} builds, imports or removes an appliance: this one goes on when that has ended"
+            ));
             told = true;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -65,7 +76,7 @@ pub fn indexed(dirs: &Dirs, mirror: Option<&str>) -> Option<String> {
     is_digest(&digest).then_some(digest)
 }
 
-/// Enter the appliance into the index.
+/// Enter the appliance into the index, with the lock held.
 ///
 /// # Errors
 /// When the cache cannot be written to.
@@ -73,10 +84,10 @@ pub fn enter(dirs: &Dirs, mirror: Option<&str>, digest: &str) -> Result<(), Appl
     let write = |path: &PathBuf| -> io::Result<()> {
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(digest.as_bytes())?;
-        file.persist(path)?;
-        Ok(())
+        // Whoever writes here holds the lock, so that what a killed process left is written over.
+        let new = folder.join("new");
+        fs::write(&new, digest)?;
+        fs::rename(new, path)
     };
     let general = index_entry(dirs, None);
     write(&general).map_err(ApplianceError::io("write", &general))?;
@@ -245,7 +256,8 @@ mod tests {
         let second = lock(&dirs, &events);
         tokio::pin!(second);
         assert!(tokio::time::timeout(Duration::from_millis(300), &mut second).await.is_err());
-        assert!(matches!(heard.try_recv(), Ok(crate::event::Event::Warning { .. })));
+        let Ok(crate::event::Event::Warning { message }) = heard.try_recv() else { panic!("no warning") };
+        assert!(message.contains(&format!("(process {})", std::process::id())), "{message}");
         drop(held);
         second.await.unwrap();
         assert!(heard.try_recv().is_err());

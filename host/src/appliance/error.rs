@@ -89,6 +89,9 @@ pub enum ApplianceError {
         /// What is wrong.
         reason: String,
     },
+    /// The cache has none that builds would use.
+    #[error("there is no appliance yet")]
+    NoneYet,
     /// There is no appliance of that digest.
     #[error("there is no appliance {digest}")]
     Unknown {
@@ -134,7 +137,7 @@ impl Classify for ApplianceError {
                 Class::Host
             }
             Self::Image(error) if storage_is_full(error) => Class::Host,
-            Self::Unusable { .. } | Self::Unknown { .. } | Self::Ambiguous { .. } => Class::Usage,
+            Self::Unusable { .. } | Self::NoneYet | Self::Unknown { .. } | Self::Ambiguous { .. } => Class::Usage,
             Self::GivenUp => Class::Interrupted,
             Self::Definition(_) | Self::Finished(_) | Self::Kernel(_) | Self::Image(_) | Self::Task(_) => {
                 Class::Internal
@@ -155,6 +158,7 @@ impl Classify for ApplianceError {
             Self::Unusable { .. } => {
                 Some("export one with this version of particle-vm: `particle-vm appliance export FILE`".into())
             }
+            Self::NoneYet => Some("build one with `particle-vm appliance build`".into()),
             Self::InUse { .. } => Some("wait until the build, shell or boot that uses it has ended".into()),
             Self::Unknown { .. } | Self::Ambiguous { .. } => {
                 Some("`particle-vm appliance list` shows those that there are".into())

@@ -20,21 +20,35 @@ const MAX_BLOBS: u64 = 4 << 30;
 /// Most bytes of all files, unpacked.
 const MAX_FILES: u64 = 8 << 30;
 
+/// Most bytes of an entry that is no file. A header of pax(1) has some hundred.
+const MAX_HEADER: u64 = 1 << 20;
+
 /// Most entries of the archive. A real one has ten.
 const MAX_ENTRIES: usize = 256;
 
-/// Whether the file at `path` begins like a tar archive.
-pub fn is_archive(path: &Path) -> bool {
+/// Refuse what does not begin like a tar archive.
+///
+/// # Errors
+/// When it does not, or cannot be opened.
+pub fn expect_archive(path: &Path) -> Result<(), ApplianceError> {
     let mut block = [0; 512];
-    File::open(path).and_then(|mut file| file.read_exact(&mut block)).is_ok() && &block[257..262] == b"ustar"
+    let mut file = File::open(path).map_err(ApplianceError::io("open", path))?;
+    if file.read_exact(&mut block).is_ok() && &block[257..262] == b"ustar" {
+        return Ok(());
+    }
+    let reason = "it is neither the folder of an appliance nor an archive of one".into();
+    Err(ApplianceError::Unusable { path: path.to_owned(), reason })
 }
 
 /// The digest of the appliance that the archive says it holds, when its index comes among the first entries. To be
 /// believed no further than that an appliance of that digest is good enough.
 pub fn announced(path: &Path) -> Option<String> {
     let mut archive = tar::Archive::new(File::open(path).ok()?);
-    for entry in archive.entries().ok()?.take(3) {
+    for entry in archive.entries().ok()?.raw(true).take(3) {
         let entry = entry.ok()?;
+        if entry.size() > MAX_DOCUMENT {
+            return None;
+        }
         if entry.path().ok()?.to_str() == Some(oci::INDEX_FILE) {
             let mut text = Vec::new();
             entry.take(MAX_DOCUMENT).read_to_end(&mut text).ok()?;
@@ -134,7 +148,8 @@ impl Blobs {
         let file = File::open(path).map_err(ApplianceError::io("open", path))?;
         let mut archive = tar::Archive::new(io::BufReader::with_capacity(1 << 20, given_up.reader(file)));
         let (mut sizes, mut index, mut total) = (BTreeMap::new(), None, 0_u64);
-        for (count, entry) in archive.entries().map_err(broken)?.enumerate() {
+        // Raw, because long names and the like would be read whole, whatever their size; ours are short.
+        for (count, entry) in archive.entries().map_err(broken)?.raw(true).enumerate() {
             let mut entry = entry.map_err(broken)?;
             if count == MAX_ENTRIES {
                 return Err(unusable(format!("it has more than {MAX_ENTRIES} entries")));
@@ -142,6 +157,9 @@ impl Blobs {
             let name = entry.path().map_err(broken)?.to_string_lossy().into_owned();
             let size = entry.size();
             if !entry.header().entry_type().is_file() {
+                if size > MAX_HEADER {
+                    return Err(unusable(format!("it has an entry of {size} bytes that is no file")));
+                }
                 continue;
             }
             if name == oci::INDEX_FILE {
@@ -256,7 +274,7 @@ mod tests {
     fn an_exported_appliance_is_imported() {
         let folder = tempfile::tempdir().unwrap();
         let archive = exported(folder.path());
-        assert!(is_archive(&archive));
+        expect_archive(&archive).unwrap();
         assert_eq!(announced(&archive), Some("ab".repeat(32)));
         let manifest = import(&archive, folder.path()).unwrap();
         assert_eq!(manifest.digest, "ab".repeat(32));
@@ -265,6 +283,23 @@ mod tests {
         }
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_str().unwrap().starts_with(".particle-vm")), "{left:?}");
+    }
+
+    #[test]
+    fn a_header_without_end_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = folder.path().join("archive.tar");
+        for kind in [tar::EntryType::GNULongName, tar::EntryType::GNULongLink, tar::EntryType::XHeader] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(64 << 30);
+            header.set_cksum();
+            fs::write(&archive, header.as_bytes()).unwrap();
+            File::options().write(true).open(&archive).unwrap().set_len(65 << 30).unwrap();
+            assert_eq!(announced(&archive), None);
+            let error = import(&archive, folder.path()).unwrap_err();
+            assert!(error.contains("that is no file"), "{error}");
+        }
     }
 
     #[test]
@@ -295,7 +330,7 @@ mod tests {
         let outside = refused(&|name, bytes| Some((name.replace(oci::BLOBS, "blobs/sha256/x/"), bytes)));
         assert!(outside.contains("lacks the blob"), "{outside}");
         fs::write(&archive, "text").unwrap();
-        assert!(!is_archive(&archive));
+        assert!(matches!(expect_archive(&archive), Err(ApplianceError::Unusable { .. })));
         assert!(import(&archive, folder.path()).unwrap_err().contains("no tar archive"));
     }
 }

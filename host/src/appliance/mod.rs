@@ -83,13 +83,17 @@ impl Appliance {
         Self::build(dirs, hypervisor, named.as_deref(), events).await
     }
 
-    /// The appliance that [`Appliance::ensure`] would take, without building one.
+    /// The appliance that [`Appliance::ensure`] would take, without building one or unpacking an archive.
     ///
     /// # Errors
     /// When there is one that cannot be used.
     pub async fn present(dirs: &Dirs, request: &Request) -> Result<Option<Self>, ApplianceError> {
-        if let Some(folder) = &request.appliance {
-            return Self::open(folder, dirs).await.map(Some);
+        if let Some(given) = &request.appliance {
+            if given.is_dir() {
+                return Self::open(given, dirs).await.map(Some);
+            }
+            import::expect_archive(given)?;
+            return Ok(Self::announced(dirs, given).await);
         }
         let named = apt::named_mirror(request.mirror.as_deref()).map_err(ApplianceError::Fetch)?;
         let folder = cache::indexed(dirs, named.as_deref()).map(|digest| cache::folder(dirs, &digest));
@@ -149,11 +153,7 @@ impl Appliance {
         if let Some(found) = Self::announced(dirs, archive).await {
             return Ok(found);
         }
-        if !import::is_archive(archive) {
-            std::fs::metadata(archive).map_err(ApplianceError::io("open", archive))?;
-            let reason = "it is neither the folder of an appliance nor an archive of one".into();
-            return Err(ApplianceError::Unusable { path: archive.to_owned(), reason });
-        }
+        import::expect_archive(archive)?;
         let digest = publish::import(dirs, archive, events).await?;
         Self::open(&cache::folder(dirs, &digest), dirs).await
     }
@@ -279,7 +279,7 @@ pub async fn export(
 ) -> Result<ManifestFile, ApplianceError> {
     let digest = match digest {
         Some(digest) => cache::find(dirs, digest)?,
-        None => cache::indexed(dirs, None).ok_or_else(|| ApplianceError::Unknown { digest: "in use".into() })?,
+        None => cache::indexed(dirs, None).ok_or(ApplianceError::NoneYet)?,
     };
     let appliance = Appliance::open(&cache::folder(dirs, &digest), dirs).await?;
     let (output, events) = (output.to_owned(), events.clone());

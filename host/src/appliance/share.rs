@@ -31,7 +31,7 @@ pub async fn store(dirs: &Dirs, archives: &Path, packages: &[Package], events: &
 }
 
 async fn copy(dirs: &Dirs, archives: &Path, packages: &[Package]) -> Result<(), ShareError> {
-    let store = Store::open(&dirs.store())?;
+    let store = Store::open_waiting(dirs.store()).await?;
     let mut piece = vec![0; PIECE];
     // What comes through a TLS tunnel is not stored, so there is nobody to ask for it.
     for package in packages.iter().filter(|package| package.uri.starts_with("http://")) {

@@ -55,6 +55,19 @@ async fn an_import_is_for_all_builds_also_when_the_appliance_is_there() {
 }
 
 #[tokio::test]
+async fn an_archive_is_looked_at_without_unpacking_it() {
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let dirs = Dirs::at(cache.path());
+    let archive = archive(folder.path(), "").await;
+    let request = Request { appliance: Some(archive.clone()), mirror: None };
+    assert!(Appliance::present(&dirs, &request).await.unwrap().is_none());
+    import(&dirs, &archive, &Events::none()).await.unwrap();
+    assert!(Appliance::present(&dirs, &request).await.unwrap().is_some());
+    fs::write(&archive, "text").unwrap();
+    assert!(Appliance::present(&dirs, &request).await.is_err());
+}
+
+#[tokio::test]
 async fn an_archive_for_one_build_is_not_for_the_next() {
     let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let dirs = Dirs::at(cache.path());

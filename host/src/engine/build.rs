@@ -66,7 +66,7 @@ impl Build {
         let appliance = host.appliance(&options.sources, events).await?;
 
         events.detail(format!("the guest may reach {}", prepared.planned.allow.join(", ")));
-        let (policy, store) = (Policy::new(&prepared.planned.allow)?, Store::open(&host.dirs.store())?);
+        let (policy, store) = (Policy::new(&prepared.planned.allow)?, Store::open_waiting(host.dirs.store()).await?);
         let proxy = Proxy::new(policy, store, Upstream::from_env()?, events.clone())?;
         let needs = prepared.planned.needs;
         let mut config = host.vm(&appliance, workspace.path());

@@ -119,3 +119,16 @@ async fn many_writers_of_one_object_do_not_disturb_each_other() {
     assert_eq!(read(&stores[0], KEY).await.unwrap(), bytes);
     assert_eq!(stores[1].size().unwrap(), 300_000);
 }
+
+#[tokio::test]
+async fn a_store_that_is_being_swept_is_waited_for_without_blocking() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Store::open(dir.path()).unwrap());
+    let other = File::open(dir.path().join("lock")).unwrap();
+    other.lock().unwrap();
+    let opened = Store::open_waiting(dir.path().to_owned());
+    tokio::pin!(opened);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(200), &mut opened).await.is_err());
+    drop(other);
+    opened.await.unwrap();
+}
