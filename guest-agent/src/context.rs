@@ -2,6 +2,7 @@
 
 use crate::cancel::Cancel;
 use crate::init::Machine;
+use crate::net;
 use crate::outbox::Outbox;
 use crate::paths;
 use crate::process::lines::Lines;
@@ -131,7 +132,7 @@ impl Context {
         let result = process::run(command, limits, captured, &mut |bytes| lines.push(bytes, &mut emit));
         lines.finish(&mut emit);
         self.measure_scratch();
-        result.map_err(|error| report::of_command(&error, last.into()))
+        result.map_err(|error| net::explain(report::of_command(&error, last.into())))
     }
 
     /// Tell the host a line of output. Outside of a stage it goes nowhere.

@@ -41,10 +41,11 @@ pub fn serve() -> ! {
     let mut network = false;
     while let Some((job, input)) = link.next_job() {
         if !network && job != Job::Hello {
-            network = true;
             if let Err(error) = net::start() {
-                report::complain(&error);
+                link.outbox.send(&FromGuest::Failed(report::failure(FailureKind::Agent, &error)));
+                continue;
             }
+            network = true;
         }
         if let Job::Build(plan) = &job {
             apt_conf = stage::apt_conf(plan);

@@ -49,7 +49,7 @@ const PARTSCAN: u32 = 8;
 /// `LO_FLAGS_DIRECT_IO`: past the page cache of the file below, so that nothing is cached twice.
 const DIRECT_IO: u32 = 16;
 
-/// The requests of `linux/loop.h` and `linux/fs.h`.
+/// The requests of `linux/loop.h`.
 mod ioctl {
     // LOOP_CTL_GET_FREE
     nix::ioctl_none_bad!(get_free, 0x4C82);
@@ -57,8 +57,6 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(configure, 0x4C0A, super::LoopConfig);
     // LOOP_CLR_FD
     nix::ioctl_none_bad!(clear, 0x4C01);
-    // BLKRRPART
-    nix::ioctl_none!(reread_partitions, 0x12, 95);
 }
 
 /// Why there is no loop device.
@@ -131,22 +129,6 @@ impl LoopDevice {
     /// The device, for instance `/dev/loop0`.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// The device of a partition, counted from 1.
-    pub fn partition(&self, number: usize) -> PathBuf {
-        PathBuf::from(format!("{}p{number}", self.path.display()))
-    }
-
-    /// Read the partition table again, after it was written.
-    ///
-    /// # Errors
-    /// When a partition is in use.
-    pub fn reread_partitions(&self) -> Result<(), LoopError> {
-        // SAFETY: BLKRRPART takes no argument.
-        unsafe { ioctl::reread_partitions(self.device.as_raw_fd()) }
-            .map(drop)
-            .map_err(cannot(format!("read the partition table of {}", self.path.display())))
     }
 
     /// Write everything to the file below and detach it.

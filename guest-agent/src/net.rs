@@ -6,11 +6,11 @@ use crate::ports::{self, PortError};
 use crate::report;
 use futures::future::poll_fn;
 use futures::{AsyncRead, AsyncWrite};
-use particle_vm_protocol::{GUEST_PROXY_ADDRESS, MAX_NETWORK_STREAMS, NETWORK_PORT};
+use particle_vm_protocol::{Failure, FailureKind, GUEST_PROXY_ADDRESS, MAX_NETWORK_STREAMS, NETWORK_PORT};
 use port::Port;
 use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::thread;
 use thiserror::Error;
@@ -38,6 +38,9 @@ pub enum NetError {
     Channel(#[source] ConnectionError),
 }
 
+/// Why the way out has ended.
+static END: Mutex<Option<Failure>> = Mutex::new(None);
+
 /// Someone who waits for a stream.
 type Request = oneshot::Sender<Stream>;
 
@@ -53,11 +56,20 @@ pub fn start() -> Result<(), NetError> {
     listener.set_nonblocking(true).map_err(NetError::Listen)?;
     thread::spawn(move || {
         if let Err(error) = serve(listener) {
-            // The clients see that nobody listens any more.
+            // The clients see that nobody listens any more; why, they cannot know.
             report::complain(&error);
+            *END.lock().unwrap_or_else(PoisonError::into_inner) = Some(report::failure(FailureKind::Agent, &error));
         }
     });
     Ok(())
+}
+
+/// `failure` of a command, with a word of why there is no way out any more, if there is none.
+pub fn explain(failure: Failure) -> Failure {
+    match &*END.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(end) => Failure { message: format!("{}\n{}", failure.message, end.message), ..failure },
+        None => failure,
+    }
 }
 
 fn serve(listener: TcpListener) -> Result<(), NetError> {

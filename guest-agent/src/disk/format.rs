@@ -65,8 +65,15 @@ pub fn make(
     context.run(&labelled.arg(device))
 }
 
-/// The options with which it is mounted while it is filled. Nothing reads it before it is unmounted.
-pub fn mount_options(kind: Filesystem) -> &'static str {
+/// The options with which it is mounted while it is filled; nothing reads it before it is unmounted. Of the recipe's
+/// own, `options`, only what decides how Btrfs compresses files has to hold already when they are written.
+pub fn mount_options(kind: Filesystem, options: &[String]) -> String {
+    let compresses = |option: &&str| kind == Filesystem::Btrfs && option.starts_with("compress");
+    let own = options.iter().map(String::as_str).filter(compresses);
+    std::iter::once(while_filled(kind)).filter(|usual| !usual.is_empty()).chain(own).collect::<Vec<_>>().join(",")
+}
+
+fn while_filled(kind: Filesystem) -> &'static str {
     match kind {
         // The journal stays unused, and a hole in the image: all it would do is to write everything twice.
         Filesystem::Ext4 => "noload,discard,noinit_itable,nobarrier",
@@ -74,5 +81,17 @@ pub fn mount_options(kind: Filesystem) -> &'static str {
         // FAT knows no owners; copying a tree need not fail for that.
         Filesystem::Vfat => "umask=0077,quiet",
         Filesystem::Xfs | Filesystem::Swap => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_compressed_when_they_are_written() {
+        let options = ["noatime".to_owned(), "compress=zstd:1".to_owned()];
+        assert_eq!(mount_options(Filesystem::Btrfs, &options), "nobarrier,compress=zstd:1");
+        assert_eq!(mount_options(Filesystem::Xfs, &options), "");
     }
 }

@@ -50,7 +50,8 @@ impl Mounts {
                 root.join(point.trim_start_matches('/'))
             };
             let kind = filled.filesystem.kind;
-            let options = Some(format::mount_options(kind)).filter(|options| !options.is_empty());
+            let options = format::mount_options(kind, &filled.partition.options);
+            let options = Some(options.as_str()).filter(|options| !options.is_empty());
             mount(Some(&filled.device), &path, Some(kind.name()), MsFlags::MS_NOATIME, options)
                 .explain(FailureKind::Agent, || {
                     format!("cannot mount {} at {}", filled.device.display(), path.display())

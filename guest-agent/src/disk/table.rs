@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::process::Command;
 use crate::report::{self, Explain};
 use particle_vm_protocol::{Disk, Failure, FailureKind};
+use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -58,12 +59,16 @@ pub fn wait_for_devices(context: &Context, disk: &Disk, device: &Path) -> Result
         let path = partition(device, number);
         loop {
             context.check()?;
-            match path.metadata() {
-                Ok(metadata) if metadata.file_type().is_block_device() => break,
+            let found = path.metadata().and_then(|metadata| match metadata.file_type().is_block_device() {
+                true => Ok(()),
+                false => Err(io::Error::other("it is no block device")),
+            });
+            match found {
                 Err(error) if Instant::now() >= deadline => {
                     return Err(error).explain(FailureKind::Agent, || format!("{} does not appear", path.display()));
                 }
-                _ => thread::sleep(PAUSE),
+                Err(_) => thread::sleep(PAUSE),
+                Ok(()) => break,
             }
         }
     }

@@ -26,8 +26,6 @@ const HOSTNAME: &str = "particle-vm";
 /// What this machine has.
 #[derive(Debug, Default)]
 pub struct Machine {
-    /// The disk that is mounted at [`crate::paths::SCRATCH`].
-    pub scratch: Option<PathBuf>,
     /// The disk that becomes the image.
     pub target: Option<PathBuf>,
 }
@@ -73,7 +71,7 @@ pub fn finish() -> Result<Machine, InitError> {
     mounts::mount_shares()?;
     settings();
     loopback_up().map_err(InitError::Loopback)?;
-    Ok(Machine { scratch: disks.scratch, target: disks.target })
+    Ok(Machine { target: disks.target })
 }
 
 /// What is good to have and no reason to fail.

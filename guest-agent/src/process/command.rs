@@ -15,7 +15,6 @@ const SHOWN: usize = 400;
 pub struct Command {
     pub(super) argv: Vec<OsString>,
     pub(super) root: Option<PathBuf>,
-    pub(super) directory: PathBuf,
     pub(super) environment: BTreeMap<OsString, OsString>,
     pub(super) input: Vec<u8>,
 }
@@ -38,7 +37,6 @@ impl Command {
         Self {
             argv: vec![program.into()],
             root: None,
-            directory: PathBuf::from("/"),
             environment: environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             input: Vec::new(),
         }
@@ -69,13 +67,6 @@ impl Command {
     #[must_use]
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = bytes.into();
-        self
-    }
-
-    /// The folder it runs in, as seen from its root.
-    #[must_use]
-    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.directory = directory.into();
         self
     }
 

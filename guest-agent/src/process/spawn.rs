@@ -47,7 +47,6 @@ fn start(command: &Command, stdio: Stdio, line: String) -> io::Result<Spawned> {
     let cgroup = Cgroup::new()?;
     let entrance = cgroup.entrance()?;
     let root = command.root.as_ref().map(|root| CString::new(root.as_os_str().as_bytes())).transpose()?;
-    let directory = CString::new(command.directory.as_os_str().as_bytes())?;
     let terminal = stdio.terminal;
     let mut std_command = std::process::Command::new(command.program());
     std_command
@@ -70,7 +69,7 @@ fn start(command: &Command, stdio: Stdio, line: String) -> io::Result<Spawned> {
                 nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
                 nix::unistd::chroot(root.as_c_str())?;
             }
-            Ok(nix::unistd::chdir(directory.as_c_str())?)
+            Ok(nix::unistd::chdir(c"/")?)
         });
     }
     let (pid, pidfd) = reaper::spawn(&mut std_command)?;

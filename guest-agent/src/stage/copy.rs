@@ -11,11 +11,14 @@ use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use particle_vm_protocol::stage::Copy;
 use particle_vm_protocol::{Failure, FailureKind};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Deepest nesting of folders. Each level holds an open folder.
 const MAX_DEPTH: usize = 128;
+
+/// Bytes that are copied between two looks at the deadline.
+const STEP: usize = 1 << 20;
 
 /// What is the same for all that is copied.
 struct Copier<'a> {
@@ -124,12 +127,38 @@ impl Copier<'_> {
         let mut source = File::from(source);
         let explain = || format!("cannot copy to `{destination}` in the image");
         let stat = fstat(&source).explain(FailureKind::Input, explain)?;
+        // What a folder tells of its entries may have changed.
+        if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
+            return Err(wrong(format!("the source of `{destination}` is neither a file, a folder nor a link")));
+        }
         let mode = self.mode.unwrap_or(stat.st_mode & 0o7777);
         let mut file = self.tree.create(destination, Attributes { mode, uid: self.uid, gid: self.gid })?;
-        io::copy(&mut source, &mut file).explain(FailureKind::Input, explain)?;
+        let mut buffer = vec![0; STEP];
+        while step(&mut source, &mut file, &mut buffer).explain(FailureKind::Input, explain)? {
+            self.context.check()?;
+        }
         self.written.push(destination.to_owned());
         Ok(())
     }
+}
+
+/// Copy as much as `buffer` holds, zeros as a hole. False at the end.
+fn step(from: &mut File, to: &mut File, buffer: &mut [u8]) -> io::Result<bool> {
+    let read = match from.read(buffer) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+        read => read?,
+    };
+    let bytes = &buffer[..read];
+    if read == 0 {
+        // The file may end in a hole.
+        let end = to.stream_position()?;
+        to.set_len(end)?;
+    } else if bytes.iter().all(|byte| *byte == 0) {
+        to.seek(SeekFrom::Current(i64::try_from(read).map_err(io::Error::other)?))?;
+    } else {
+        to.write_all(bytes)?;
+    }
+    Ok(read > 0)
 }
 
 fn kind(fd: &OwnedFd) -> Result<SFlag, Failure> {
@@ -144,5 +173,26 @@ fn type_of(mode: libc::mode_t) -> Type {
         libc::S_IFLNK => Type::Symlink,
         // Whatever it is, it is not copied.
         _ => Type::Fifo,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn holes_stay_holes() {
+        let path = |name: &str| std::env::temp_dir().join(format!("particle-vm-copy-{}-{name}", std::process::id()));
+        let mut content = vec![0; 8 * STEP];
+        content[3 * STEP] = 1;
+        std::fs::write(path("from"), &content).unwrap();
+        let (mut from, mut to) = (File::open(path("from")).unwrap(), File::create(path("to")).unwrap());
+        let mut buffer = vec![0; STEP];
+        while step(&mut from, &mut to, &mut buffer).unwrap() {}
+        assert!(std::fs::read(path("to")).unwrap() == content);
+        assert!(to.metadata().unwrap().blocks() * 512 <= 2 * STEP as u64);
+        std::fs::remove_file(path("from")).unwrap();
+        std::fs::remove_file(path("to")).unwrap();
     }
 }

@@ -57,8 +57,8 @@ fn kernels(tree: &Tree) -> Result<Vec<String>, Failure> {
 fn own_conf(tree: &Tree, plan: &Plan) -> Result<String, Failure> {
     let folder = "/etc/initramfs-tools/conf.d";
     let mut there = tree.read_text(CONF)?;
-    for name in tree.names(folder)? {
-        there += &tree.read_text(&format!("{folder}/{name}"))?;
+    for path in tree.names(folder)?.iter().map(|name| format!("{folder}/{name}")).filter(|path| tree.is_file(path)) {
+        there += &tree.read_text(&path)?;
     }
     let sets = |name: &str| {
         there.lines().filter_map(|line| line.trim_start().strip_prefix(name)).any(|rest| rest.starts_with('='))
@@ -68,11 +68,34 @@ fn own_conf(tree: &Tree, plan: &Plan) -> Result<String, Failure> {
         // The fastest level of any compressor: what it makes is a tenth larger, and takes a quarter of the time.
         conf += "COMPRESSLEVEL=1\n";
     }
-    let root = plan.disk.mounted_at("/").and_then(|partition| partition.filesystem.as_ref());
-    if let Some(root) = root.filter(|_| !there.lines().any(|line| line.starts_with("FSTYPE=") && line != "FSTYPE=auto"))
-    {
+    let types = early_types(plan);
+    if !types.is_empty() && !there.lines().any(|line| line.starts_with("FSTYPE=") && line != "FSTYPE=auto") {
         // Which fsck is needed it would find out by looking at a disk that is not there yet.
-        conf += &format!("FSTYPE={}\n", root.kind.name());
+        conf += &format!("FSTYPE={}\n", types.join(","));
     }
     Ok(conf)
+}
+
+/// The types of the file systems that the initramfs mounts.
+fn early_types(plan: &Plan) -> Vec<&'static str> {
+    let filesystem = |point| plan.disk.mounted_at(point)?.filesystem.as_ref();
+    let mut types: Vec<_> =
+        ["/", "/usr"].into_iter().filter_map(|point| Some(filesystem(point)?.kind.name())).collect();
+    types.dedup();
+    types
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{partition, plan};
+    use particle_vm_protocol::{Filesystem, PartitionKind};
+
+    #[test]
+    fn what_the_initramfs_mounts_it_can_check() {
+        let mut plan = plan("[]");
+        assert_eq!(early_types(&plan), ["ext4"]);
+        plan.disk.partitions.push(partition(PartitionKind::Linux, Filesystem::Xfs, "usr", Some("/usr")));
+        assert_eq!(early_types(&plan), ["ext4", "xfs"]);
+    }
 }

@@ -42,21 +42,35 @@ fn generated(options: &Locale) -> BTreeSet<&str> {
 
 /// What [`LOCALE_GEN`] has to say when the package `locales` is installed, which then generates them at once.
 pub(super) fn lines(options: &Locale) -> String {
-    generated(options).into_iter().filter(|name| is_name(name)).map(guess).collect()
+    generated(options).into_iter().filter(|name| is_name(name)).filter_map(guess).collect()
 }
 
-/// Write such lines into a tree without the package.
+/// Write such lines into a tree without the package, beside those that are there.
 pub(super) fn prepare(site: &Site<'_>, lines: &str) -> Result<(), Failure> {
     let tree = site.tree()?;
     if !lines.is_empty() && !tree.is_file(SUPPORTED) {
-        tree.write(LOCALE_GEN, lines, 0o644)?;
+        tree.write(LOCALE_GEN, add(&tree.read_text(LOCALE_GEN)?, lines.lines()), 0o644)?;
     }
     Ok(())
 }
 
+/// A list with the lines that it lacks.
+fn add<'a>(list: &str, lines: impl IntoIterator<Item = &'a str>) -> String {
+    let mut list = list.to_owned();
+    for line in lines {
+        if !list.lines().any(|listed| listed.trim() == line) {
+            if !list.is_empty() && !list.ends_with('\n') {
+                list.push('\n');
+            }
+            list += &format!("{line}\n");
+        }
+    }
+    list
+}
+
 /// Generate locales, installing what does it.
 fn generate(site: &mut Site<'_>, names: &BTreeSet<&str>) -> Result<(), Failure> {
-    let lines: String = names.iter().map(|name| guess(name)).collect();
+    let lines: String = names.iter().filter_map(|name| guess(name)).collect();
     prepare(site, &lines)?;
     apt::install(site, &["locales"], false)?;
     write_list(site.tree()?, names)?;
@@ -73,27 +87,42 @@ fn generate(site: &mut Site<'_>, names: &BTreeSet<&str>) -> Result<(), Failure> 
 /// Put the locales into the list of locale-gen(8), beside those that are in it.
 fn write_list(tree: &Tree, names: &BTreeSet<&str>) -> Result<(), Failure> {
     let supported = tree.read_text(SUPPORTED)?;
-    let mut list = tree.read_text(LOCALE_GEN)?;
-    for name in names {
-        let Some(line) = supported.lines().map(str::trim).find(|line| line.split(' ').next() == Some(*name)) else {
+    let line = |name: &&str| {
+        line(&supported, name).ok_or_else(|| {
             let known = supported.lines().filter_map(|line| line.split(' ').next());
-            return Err(wrong(format!("there is no locale `{name}`{}", near::hint(name, known))));
-        };
-        if !list.lines().any(|listed| listed.trim() == line) {
-            if !list.is_empty() && !list.ends_with('\n') {
-                list.push('\n');
-            }
-            list += &format!("{line}\n");
-        }
+            wrong(format!("there is no locale `{name}`{}", near::hint(name, known)))
+        })
+    };
+    let lines: Vec<_> = names.iter().map(line).collect::<Result<_, Failure>>()?;
+    let mut list = tree.read_text(LOCALE_GEN)?;
+    for wrong in names.iter().filter_map(|name| guess(name)).filter(|guess| !lines.contains(&guess.trim_end())) {
+        list = list.replace(&wrong, "");
     }
-    Ok(tree.write(LOCALE_GEN, list, 0o644)?)
+    Ok(tree.write(LOCALE_GEN, add(&list, lines), 0o644)?)
 }
 
-/// The line of the list for a locale before the list of all is there: `en_US.UTF-8 UTF-8`.
-fn guess(name: &str) -> String {
-    let without_modifier = name.split('@').next().unwrap_or(name);
-    let charset = without_modifier.split_once('.').map_or("ISO-8859-1", |(_, charset)| charset);
-    format!("{name} {charset}\n")
+/// What the list of all locales has for a name. Many have no charset in their name there, because they have one only:
+/// `vi_VN UTF-8`. In both forms glibc finds what is generated.
+fn line<'a>(supported: &'a str, name: &str) -> Option<&'a str> {
+    let find = |name: &str, charset: Option<&str>| {
+        supported.lines().map(str::trim).find(|line| match line.split_once(' ') {
+            Some((listed, its)) => listed == name && charset.is_none_or(|charset| charset == its),
+            None => false,
+        })
+    };
+    find(name, None).or_else(|| {
+        let (region, rest) = name.split_once('.')?;
+        let (charset, modifier) =
+            rest.split_once('@').map_or((rest, ""), |(charset, _)| (charset, &rest[charset.len()..]));
+        find(&format!("{region}{modifier}"), Some(charset))
+    })
+}
+
+/// The line of the list for a locale before the list of all is there: `en_US.UTF-8 UTF-8`. None without a charset, which
+/// only that list tells.
+fn guess(name: &str) -> Option<String> {
+    let (_, charset) = name.split('@').next()?.split_once('.')?;
+    Some(format!("{name} {charset}\n"))
 }
 
 /// The form in which `locale -a` writes it: `en_US.utf8`.
@@ -147,9 +176,26 @@ mod tests {
 
     #[test]
     fn the_charset_is_part_of_the_name() {
-        assert_eq!(guess("en_US.UTF-8"), "en_US.UTF-8 UTF-8\n");
-        assert_eq!(guess("sr_RS.UTF-8@latin"), "sr_RS.UTF-8@latin UTF-8\n");
-        assert_eq!(guess("en_US"), "en_US ISO-8859-1\n");
+        assert_eq!(guess("en_US.UTF-8").unwrap(), "en_US.UTF-8 UTF-8\n");
+        assert_eq!(guess("sr_RS.UTF-8@latin").unwrap(), "sr_RS.UTF-8@latin UTF-8\n");
+        assert_eq!(guess("vi_VN"), None);
+    }
+
+    #[test]
+    fn a_locale_with_one_charset_is_listed_without_it() {
+        let supported = "de_DE.UTF-8 UTF-8\nde_DE ISO-8859-1\nsr_RS@latin UTF-8\nvi_VN UTF-8\n";
+        assert_eq!(line(supported, "de_DE.UTF-8"), Some("de_DE.UTF-8 UTF-8"));
+        assert_eq!(line(supported, "de_DE"), Some("de_DE ISO-8859-1"));
+        assert_eq!(line(supported, "vi_VN.UTF-8"), Some("vi_VN UTF-8"));
+        assert_eq!(line(supported, "vi_VN"), Some("vi_VN UTF-8"));
+        assert_eq!(line(supported, "sr_RS.UTF-8@latin"), Some("sr_RS@latin UTF-8"));
+        assert_eq!(line(supported, "vi_VN.ISO-8859-1"), None);
+    }
+
+    #[test]
+    fn what_the_list_has_stays() {
+        assert_eq!(add("fr_FR.UTF-8 UTF-8", ["de_DE.UTF-8 UTF-8"]), "fr_FR.UTF-8 UTF-8\nde_DE.UTF-8 UTF-8\n");
+        assert_eq!(add("a B\n", ["a B"]), "a B\n");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::tree::{Attributes, Tree};
 use particle_vm_protocol::Failure;
 use particle_vm_protocol::stage::{User, Users};
 use std::io::Write;
+use std::path::Path;
 
 /// The shell of a new user that names none.
 const SHELL: &str = "/bin/bash";
@@ -36,7 +37,7 @@ fn make_groups(site: &Site<'_>, user: &User) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Make a user.
+/// Make a user, with a home folder.
 fn create(site: &Site<'_>, name: &str, user: &User) -> Result<(), Failure> {
     let tree = site.tree()?;
     let shell = user.shell.as_deref().unwrap_or(SHELL);
@@ -59,10 +60,19 @@ fn create(site: &Site<'_>, name: &str, user: &User) -> Result<(), Failure> {
     if let Some(home) = &user.home {
         command = command.args(["--home-dir", home]);
     }
-    site.context.run(&command.args(common(user)).args(["--", name]))
+    site.context.run(&command.args(common(user)).args(["--", name]))?;
+    // A home that was there before is left to whoever had it. One that was made for a file of the recipe's was meant for
+    // the user.
+    if let Some(account) = accounts::user(tree, name)?
+        && site.own.iter().any(|path| Path::new(path).parent().is_some_and(|folder| folder.starts_with(&account.home)))
+        && account.home != "/"
+    {
+        tree.give(&account.home, account.uid, account.gid)?;
+    }
+    Ok(())
 }
 
-/// Change a user that is there.
+/// Change a user that is there: what is said of it, and nothing else.
 fn change(site: &Site<'_>, name: &str, user: &User) -> Result<(), Failure> {
     let mut options = common(user);
     if let Some(shell) = &user.shell {
@@ -81,7 +91,14 @@ fn change(site: &Site<'_>, name: &str, user: &User) -> Result<(), Failure> {
     if options.is_empty() {
         return Ok(());
     }
-    site.context.run(&site.command("usermod")?.args(options).args(["--", name]))
+    site.context.run(&site.command("usermod")?.args(options).args(["--", name]))?;
+    // It moves a home, and makes none where there was none to move.
+    if user.home.is_some()
+        && let Some(account) = accounts::user(site.tree()?, name)?
+    {
+        site.tree()?.make_folder(&account.home, Attributes { mode: 0o700, uid: account.uid, gid: account.gid })?;
+    }
+    Ok(())
 }
 
 /// The options that useradd(8) and usermod(8) have in common.
@@ -120,6 +137,8 @@ fn authorise(site: &Site<'_>, name: &str, keys: &[String]) -> Result<(), Failure
     let before = tree.read_text(&path)?;
     let own = |mode| Attributes { mode, uid: account.uid, gid: account.gid };
     tree.make_folder(&folder, own(0o700))?;
+    // One that was there may be root's, which keeps the ssh server from reading it as the user.
+    tree.give(&folder, account.uid, account.gid)?;
     let mut file = tree.create(&path, own(0o600))?;
     file.write_all(merge(&before, keys).as_bytes()).map_err(|error| wrong(format!("cannot write `{path}`: {error}")))
 }

@@ -2,6 +2,7 @@
 
 use super::size::{GIB, MIB, Size};
 use super::types::{Disk, Partition};
+use particle_vm_protocol::disk::fat32_cluster_sectors;
 use particle_vm_protocol::stage::{Bootloader, BootloaderType, Firmware};
 use particle_vm_protocol::{Filesystem, PartitionKind, SectorSize};
 
@@ -64,16 +65,13 @@ fn esp_size(sector_size: SectorSize, bootloader: Option<&Bootloader>) -> u64 {
     }
 }
 
-/// The smallest partition in bytes, in whole MiB, that mkfs.fat(8) makes a FAT32 of that firmware accepts.
-///
-/// A FAT with fewer than 65525 clusters is not FAT32 (Microsoft's FAT specification, "FAT Type Determination").
-/// mkfs.fat only warns, and OVMF then finds no file system. A cluster is at least one sector; to the clusters come two
-/// tables of 4 bytes for each of them and 32 reserved sectors.
+/// The smallest partition in bytes, in whole MiB, that takes a FAT32 that firmware accepts.
 pub(super) fn smallest_fat32(sector_size: SectorSize) -> u64 {
-    const CLUSTERS: u64 = 65_525;
-    let sector = u64::from(sector_size.bytes());
-    let table = ((CLUSTERS + 2) * 4).div_ceil(sector) * sector;
-    (CLUSTERS * sector + 2 * table + 32 * sector).next_multiple_of(MIB)
+    let mut size = MIB;
+    while fat32_cluster_sectors(size, sector_size).is_none() {
+        size += MIB;
+    }
+    size
 }
 
 fn fill_in(disk: &Disk, mut partition: Partition) -> Partition {

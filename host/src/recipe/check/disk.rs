@@ -142,6 +142,20 @@ fn one(checker: &mut Checker<'_>, disk: &Disk, path: &Path, partition: &Partitio
             let help = "each option is an item of the list: `[noatime, compress=zstd]`";
             checker.advise(&path.key("options").index(index), format!("`{option}` is not one mount option"), help);
         }
+        mount_option(checker, &path.key("options").index(index), partition, option);
+    }
+}
+
+/// Options with which the image would not come up.
+fn mount_option(checker: &mut Checker<'_>, path: &Path, partition: &Partition, option: &str) {
+    let name = option.split('=').next().unwrap_or_default();
+    if partition.filesystem == Some(Filesystem::Btrfs) && matches!(name, "subvol" | "subvolid") {
+        let help = "remove it: a partition is mounted whole";
+        checker.advise(path, "the build makes no Btrfs subvolumes", help);
+    } else if partition.kind == PartitionKind::Root && name == "data" {
+        let help =
+            "the initramfs mounts it before that; `tune2fs -o journal_data` in the installed system does the same";
+        checker.advise(path, "the kernel refuses to change how a mounted ext4 keeps its journal", help);
     }
 }
 

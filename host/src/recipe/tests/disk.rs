@@ -129,6 +129,10 @@ fn partitions_make_sense_alone() {
                 "7:33 `x` is not a UUID | `uuidgen` makes one; without the key it follows from the recipe",
             ),
             (
+                "{ kind: home, grow: true, filesystem: btrfs, options: [subvol=@home] }",
+                "7:56 the build makes no Btrfs subvolumes | remove it: a partition is mounted whole",
+            ),
+            (
                 "{ kind: home, grow: true, options: ['noatime,ro'] }",
                 "7:37 `noatime,ro` is not one mount option | each option is an item of the list: `[noatime, compress=zstd]`",
             ),
