@@ -27,7 +27,7 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
     remove(Path::new(paths::TREE))?;
     let mut site = Site::new(context, plan);
     for (index, planned) in plan.stages.iter().enumerate() {
-        let deadline = Some(Duration::from_secs(planned.deadline));
+        let deadline = Some(site.deadline(index));
         context.stage(index, &planned.title, deadline, |_| site.perform(index))?;
     }
     let after = plan.stages.len();

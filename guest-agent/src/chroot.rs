@@ -2,12 +2,13 @@
 
 use crate::paths;
 use crate::report;
+use crate::tree::{Tree, TreeError};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -15,7 +16,7 @@ use thiserror::Error;
 const APT_CONF: &str = "run/particle-vm/apt.conf";
 
 /// Tells invoke-rc.d(8) to start no service, seen from inside of the tree.
-const POLICY: &str = "usr/sbin/policy-rc.d";
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// invoke-rc.d(8): 101 means "action forbidden by policy".
 const POLICY_SCRIPT: &str = "#!/bin/sh\nexit 101\n";
@@ -53,6 +54,12 @@ pub struct ChrootError {
     pub source: io::Error,
 }
 
+impl From<TreeError> for ChrootError {
+    fn from(TreeError { what, path, source }: TreeError) -> Self {
+        Self { what: format!("{what} `{path}` in the tree"), source }
+    }
+}
+
 fn cannot<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> ChrootError {
     |error| ChrootError { what: what.into(), source: error.into() }
 }
@@ -74,8 +81,8 @@ enum Policy {
     Untouched,
     /// There was none.
     Absent,
-    /// There was one.
-    Present(Vec<u8>, Permissions),
+    /// There was one, with these permissions.
+    Present(Vec<u8>, u32),
 }
 
 impl Chroot {
@@ -182,34 +189,44 @@ impl Chroot {
         made.map_err(cannot(format!("use {}", path.display())))
     }
 
+    fn tree(&self) -> Result<Tree, ChrootError> {
+        Tree::open(&self.root).map_err(cannot(format!("open {}", self.root.display())))
+    }
+
     fn forbid_services(&mut self) -> Result<(), ChrootError> {
-        let path = self.root.join(POLICY);
-        let failed = || cannot(format!("write {}", path.display()));
-        if !path.parent().is_some_and(Path::is_dir) {
-            // Without sysvinit's tools there is nothing that asks.
+        let tree = self.tree()?;
+        // Without sysvinit's tools there is nothing that asks. A link is the alternative that a package provides; it is
+        // that package's business.
+        if !tree.is_folder("/usr/sbin") || tree.link_target(POLICY).is_some() {
             return Ok(());
         }
-        let before = match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_file() => {
-                Policy::Present(fs::read(&path).map_err(failed())?, metadata.permissions())
-            }
-            // The alternative that a package provides; it is that package's business.
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Policy::Absent,
-            Err(error) => return Err(failed()(error)),
+        self.policy = match tree.stat(POLICY) {
+            Some(stat) => Policy::Present(tree.read(POLICY)?, stat.st_mode & 0o7777),
+            None => Policy::Absent,
         };
-        self.policy = before;
-        write_script(&path, POLICY_SCRIPT.as_bytes(), Permissions::from_mode(0o755)).map_err(failed())
+        Ok(tree.write(POLICY, POLICY_SCRIPT, 0o755)?)
+    }
+
+    /// Put back what stood at [`POLICY`], unless something in the tree has put something else there since, or removed it.
+    fn allow_services(&mut self) -> Result<(), ChrootError> {
+        let before = std::mem::replace(&mut self.policy, Policy::Untouched);
+        if let Policy::Untouched = before {
+            return Ok(());
+        }
+        let tree = self.tree()?;
+        let is_ours = tree.link_target(POLICY).is_none()
+            && tree.is_file(POLICY)
+            && tree.read(POLICY)? == POLICY_SCRIPT.as_bytes();
+        match before {
+            Policy::Absent if is_ours => tree.remove(POLICY)?,
+            Policy::Present(content, mode) if is_ours => tree.write(POLICY, content, mode)?,
+            _ => {}
+        }
+        Ok(())
     }
 
     fn undo(&mut self) -> Result<(), ChrootError> {
-        let policy = self.root.join(POLICY);
-        let restored = match std::mem::replace(&mut self.policy, Policy::Untouched) {
-            Policy::Untouched => Ok(()),
-            Policy::Absent => fs::remove_file(&policy),
-            Policy::Present(content, permissions) => write_script(&policy, &content, permissions),
-        };
-        let mut result = restored.map_err(cannot(format!("restore {}", policy.display())));
+        let mut result = self.allow_services();
         for point in std::mem::take(&mut self.mounts).iter().rev() {
             if let Err(error) = unmount(point) {
                 result = result.and(Err(error));
@@ -229,17 +246,6 @@ impl Drop for Chroot {
     }
 }
 
-fn write_script(path: &Path, content: &[u8], permissions: Permissions) -> io::Result<()> {
-    // A file that is being executed cannot be written to, and a new one has no links that lead elsewhere.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o755).open(path)?;
-    file.write_all(content)?;
-    file.set_permissions(permissions)
-}
-
 fn unmount(point: &Path) -> Result<(), ChrootError> {
     match umount2(point, MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) => Ok(()),
@@ -247,5 +253,42 @@ fn unmount(point: &Path) -> Result<(), ChrootError> {
         Err(Errno::EBUSY) => umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
             .map_err(cannot(format!("unmount {}", point.display()))),
         Err(error) => Err(cannot(format!("unmount {}", point.display()))(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tree whose policy is forbidden, changed by `change`, and allowed again: what stands there then.
+    fn policy_after(name: &str, before: Option<&str>, change: impl FnOnce(&Path)) -> Option<String> {
+        let root = std::env::temp_dir().join(format!("particle-vm-policy-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(root.join("usr/sbin")).unwrap();
+        let policy = root.join(POLICY.trim_start_matches('/'));
+        if let Some(before) = before {
+            fs::write(&policy, before).unwrap();
+        }
+        let mut chroot = Chroot { root: root.clone(), mounts: Vec::new(), policy: Policy::Untouched };
+        chroot.forbid_services().unwrap();
+        assert_eq!(fs::read_to_string(&policy).unwrap(), POLICY_SCRIPT);
+        change(&policy);
+        chroot.allow_services().unwrap();
+        let after = fs::read_to_string(&policy).ok();
+        fs::remove_dir_all(&root).unwrap();
+        after
+    }
+
+    #[test]
+    fn what_a_recipe_does_with_the_policy_stays() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("not tested: files in a tree belong to root");
+            return;
+        }
+        assert_eq!(policy_after("none", None, |_| {}), None);
+        assert_eq!(policy_after("one", Some("own"), |_| {}).unwrap(), "own");
+        assert_eq!(policy_after("removed", None, |path| fs::remove_file(path).unwrap()), None);
+        let written = policy_after("written", None, |path| fs::write(path, "the recipe's").unwrap());
+        assert_eq!(written.unwrap(), "the recipe's");
     }
 }

@@ -53,7 +53,7 @@ pub fn settings(plan: &Plan, timeout: u32) -> String {
     let arguments = arguments(plan);
     let mut settings = format!(
         "GRUB_CMDLINE_LINUX={}\nGRUB_CMDLINE_LINUX_DEFAULT=\"\"\nGRUB_TIMEOUT={timeout}\nGRUB_DISABLE_OS_PROBER=true\n",
-        quote(&arguments.join(" "))
+        quote(&escape(&arguments.join(" ")))
     );
     match arguments.iter().rev().find_map(|argument| serial(argument)) {
         Some((unit, speed)) => {
@@ -71,6 +71,13 @@ fn serial(argument: &str) -> Option<(u32, u32)> {
         argument.strip_prefix("console=ttyS").map(|rest| rest.split_once(',').unwrap_or((rest, "")))?;
     let digits: String = options.chars().take_while(char::is_ascii_digit).collect();
     Some((unit.parse().ok()?, digits.parse().unwrap_or(115_200)))
+}
+
+/// Text as GRUB reads it: its configuration is a script too, into which the shell that writes it puts the arguments as
+/// they are. (Quotes and backslashes a recipe's arguments do not have.)
+fn escape(text: &str) -> String {
+    let special = |character: char| "$;&|<>{}#".contains(character);
+    text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// A word of the shell that reads the settings.
@@ -112,6 +119,12 @@ mod tests {
     #[test]
     fn a_command_line_survives_the_shell() {
         assert_eq!(quote("a='b c'"), "'a='\\''b c'\\'''");
+    }
+
+    #[test]
+    fn a_command_line_survives_grub() {
+        assert_eq!(escape("memmap=4G$4G a;b c=#d"), r"memmap=4G\$4G a\;b c=\#d");
+        assert_eq!(escape("console=ttyS0,115200n8 x=a-b_c.d:e"), "console=ttyS0,115200n8 x=a-b_c.d:e");
     }
 
     #[test]

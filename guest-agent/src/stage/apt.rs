@@ -17,27 +17,25 @@ pub(super) fn perform(site: &mut Site<'_>, index: usize, options: &Apt) -> Resul
         again::with_wrong_bytes(site, || site.context.run(&command))?;
     }
     let packages: Vec<_> = options.packages.iter().map(String::as_str).collect();
-    if !options.recommends && !are_installed(site, &packages)? {
-        let ahead = Ahead::of(site.plan, index);
-        if !ahead.packages.is_empty() && install_with(site, &packages, &ahead)? {
-            return Ok(());
-        }
+    let ahead = Ahead::of(site.plan, index);
+    if !ahead.packages.is_empty() && !are_installed(site, &packages)? && install_with(site, &packages, &ahead)? {
+        return Ok(());
     }
     install(site, &packages, options.recommends)
 }
 
-/// Install `packages` and those of later stages. False when that fails, because of whichever package: each stage then
+/// Install `packages` and those of later stages. False when apt refuses to, and nothing has been done: each stage then
 /// installs its own, so that the one that names the wrong package is the one that fails.
 fn install_with(site: &mut Site<'_>, packages: &[&str], ahead: &Ahead) -> Result<bool, Failure> {
     locale::prepare(site, &ahead.locales)?;
     debconf::select(site, ahead.selections)?;
     let all: Vec<_> = packages.iter().copied().chain(ahead.packages.iter().map(String::as_str)).collect();
     match install(site, &all, false) {
-        Err(failure) if ahead::may_be_to_blame(&failure) => {
+        Err(failure) if ahead::is_refusal(&failure) => {
             site.context.output("once more without the packages of later stages, to see which stage fails");
             Ok(false)
         }
-        result => result.map(|()| true),
+        result => result.map(|()| true).map_err(|failure| ahead.explain(failure)),
     }
 }
 
@@ -58,16 +56,18 @@ pub(super) fn install(site: &mut Site<'_>, packages: &[&str], with_recommends: b
         .env("INITRD", "No")
         .args(["install", recommends(with_recommends), "--"])
         .args(packages.iter().copied());
-    again::with_wrong_bytes(site, || site.context.run(&command))
+    again::with_wrong_bytes(site, || site.context.run(&command))?;
+    site.requested.extend(packages.iter().map(|package| (*package).to_owned()));
+    Ok(())
 }
 
-/// Whether all `packages` are there, in the version that the sources offer as far as anyone has looked.
+/// Whether apt has been asked for all `packages` by name, so that they are not taken for mere dependencies, and would do
+/// the same again.
 fn are_installed(site: &Site<'_>, packages: &[&str]) -> Result<bool, Failure> {
-    let tree = site.tree()?;
-    if !packages.iter().all(|package| ahead::is_name(package)) || site.lists != Some(sources::text(tree)?) {
+    if !packages.iter().all(|package| ahead::is_name(package) && site.requested.contains(*package)) {
         return Ok(false);
     }
-    let status = tree.read_text(STATUS)?;
+    let status = site.tree()?.read_text(STATUS)?;
     let installed = |package: &&str| {
         let name = format!("Package: {package}\n");
         status
@@ -79,12 +79,11 @@ fn are_installed(site: &Site<'_>, packages: &[&str]) -> Result<bool, Failure> {
 
 /// Fetch the package lists, unless those in the tree belong to the sources as they are now.
 fn update(site: &mut Site<'_>) -> Result<(), Failure> {
-    let sources = sources::text(site.tree()?)?;
-    if site.lists.as_ref() != Some(&sources) {
+    if site.lists != Some(sources::state(site.tree()?)?) {
         let command = site.command("apt-get")?.arg("update");
         site.context.run(&command)?;
         suites::check(site)?;
-        site.lists = Some(sources);
+        site.lists = Some(sources::state(site.tree()?)?);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ const CLEARED: [&str; 6] =
     ["/var/lib/apt/lists", "/var/cache/apt/archives", "/var/cache/ldconfig", "/tmp", "/var/tmp", "/run"];
 
 /// Files that belong to one machine, or tell of the build.
-const REMOVED: [&str; 8] = [
+const REMOVED: [&str; 12] = [
     "/var/cache/apt/pkgcache.bin",
     "/var/cache/apt/srcpkgcache.bin",
     "/var/cache/debconf/config.dat-old",
@@ -18,16 +18,24 @@ const REMOVED: [&str; 8] = [
     "/var/lib/systemd/random-seed",
     "/var/lib/systemd/credential.secret",
     "/etc/.pwd.lock",
+    "/etc/group-",
+    "/etc/gshadow-",
+    "/etc/passwd-",
+    "/etc/shadow-",
 ];
 
 /// Logs of the build.
-const LOGS: [&str; 5] = [
+const LOGS: [&str; 6] = [
     "/var/log/alternatives.log",
+    "/var/log/apt/eipp.log.xz",
     "/var/log/apt/history.log",
     "/var/log/apt/term.log",
     "/var/log/bootstrap.log",
     "/var/log/dpkg.log",
 ];
+
+/// The init that makes what is made anew in each machine.
+const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 
 /// machine-id(5): an empty file gets an id at the first boot, without the questions of a first boot.
 const MACHINE_ID: &str = "/etc/machine-id";
@@ -45,7 +53,8 @@ const UNITS: &str = "/etc/systemd/system";
 const HOST_KEYS: &str = "ssh-host-keys.service";
 
 /// Debian makes the keys once, when the package is installed; an image that kept them would give all its instances the
-/// same. What sockets wait for must not wait for them, so the unit goes without the usual dependencies.
+/// same. Debian 13 has a unit of its own for that (sshd-keygen.service), whose condition is a first boot, and with an
+/// empty machine-id(5) there is none; Debian 12 has nothing. What sockets wait for must not wait for them, so the unit goes without the usual dependencies.
 const HOST_KEYS_UNIT: &str = "\
 [Unit]
 Description=Make the host keys of the OpenSSH server
@@ -65,20 +74,32 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Take out of the tree what only the build needed, and what makes one machine of all its copies.
 ///
-/// `own` are the paths that the recipe itself has written; they stay.
+/// `own` are the paths that the recipe itself has written; they stay. Without systemd nobody would make the identity of
+/// a machine anew, so that it stays too.
 ///
 /// # Errors
 /// When something cannot be written or removed.
 pub(super) fn clean(tree: &Tree, own: &BTreeSet<String>) -> Result<(), Failure> {
     for path in CLEARED {
-        tree.clear(path)?;
+        // A link leads to a folder with another purpose.
+        if tree.link_target(path).is_none() {
+            tree.clear(path, |name| is_own(own, &format!("{path}/{name}")))?;
+        }
     }
     for path in REMOVED.into_iter().chain(LOGS).filter(|path| !own.contains(*path)) {
         tree.remove(path)?;
     }
-    identity(tree, own)?;
-    host_keys(tree, own)?;
+    if tree.is_file(SYSTEMD) {
+        identity(tree, own)?;
+        host_keys(tree, own)?;
+    }
     resolver(tree)
+}
+
+/// Whether the recipe has written `path`, or something beneath it.
+fn is_own(own: &BTreeSet<String>, path: &str) -> bool {
+    own.contains(path)
+        || own.range(format!("{path}/")..).next().is_some_and(|next| next.starts_with(&format!("{path}/")))
 }
 
 /// The machine id.
@@ -86,7 +107,8 @@ fn identity(tree: &Tree, own: &BTreeSet<String>) -> Result<(), Failure> {
     if !own.contains(MACHINE_ID) {
         tree.write(MACHINE_ID, "", 0o444)?;
     }
-    if tree.exists(DBUS_MACHINE_ID) && tree.link_target(DBUS_MACHINE_ID).is_none() {
+    let dbus = tree.exists(DBUS_MACHINE_ID) && tree.link_target(DBUS_MACHINE_ID).is_none();
+    if dbus && !own.contains(DBUS_MACHINE_ID) {
         tree.symlink(MACHINE_ID, DBUS_MACHINE_ID)?;
     }
     Ok(())
@@ -106,7 +128,10 @@ fn host_keys(tree: &Tree, own: &BTreeSet<String>) -> Result<(), Failure> {
             tree.write(&unit, HOST_KEYS_UNIT, 0o644)?;
         }
         for unit in ["ssh.service", "ssh.socket"] {
-            tree.symlink(&format!("../{HOST_KEYS}"), &format!("{UNITS}/{unit}.requires/{HOST_KEYS}"))?;
+            let link = format!("{UNITS}/{unit}.requires/{HOST_KEYS}");
+            if !own.contains(&link) {
+                tree.symlink(&format!("../{HOST_KEYS}"), &link)?;
+            }
         }
     }
     Ok(())
@@ -118,4 +143,16 @@ fn resolver(tree: &Tree) -> Result<(), Failure> {
         tree.symlink("../run/systemd/resolve/stub-resolv.conf", RESOLV_CONF)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_beneath_a_folder_makes_it_the_recipes() {
+        let own = BTreeSet::from(["/var/tmp/a/b".to_owned(), "/var/tmp/c".to_owned()]);
+        assert!(is_own(&own, "/var/tmp/a") && is_own(&own, "/var/tmp/a/b") && is_own(&own, "/var/tmp/c"));
+        assert!(!is_own(&own, "/var/tmp/a/b/c") && !is_own(&own, "/var/tmp/b") && !is_own(&own, "/var/tmp/cc"));
+    }
 }

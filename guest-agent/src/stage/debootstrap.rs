@@ -1,7 +1,7 @@
 //! `debootstrap`: make a Debian tree with mmdebstrap(1).
 
 use super::ahead::{self, Ahead};
-use super::{DPKG_OPTIONS, Site, again, apt_options, sources, suites, work};
+use super::{DPKG_OPTIONS, Site, again, apt_options, hostname, sources, suites, work};
 use crate::paths;
 use crate::process::Command;
 use crate::report::Explain;
@@ -46,24 +46,25 @@ pub(super) fn perform(site: &mut Site<'_>, index: usize, options: &Debootstrap) 
     let keyring = match &options.keyring {
         None => ARCHIVE_KEYRING.to_owned(),
         Some(file) => {
-            // apt tells the formats apart by the extension.
-            let extension = file.rsplit_once('.').map_or("gpg", |(_, extension)| extension);
-            let path = format!("{KEYRING}.{extension}");
+            let path = format!("{KEYRING}.{}", sources::extension(file)?);
             write(&path, &work::read(file)?)?;
             path
         }
     };
     write(STANZA, sources::stanza(&source, &keyring)?.as_bytes())?;
-    let ahead = if has_apt(options.variant) { Ahead::of(site.plan, index) } else { Ahead::default() };
+    let ahead = Ahead::of(site.plan, index);
+    let requested = options.include.iter().cloned();
     match make(site, options, &ahead) {
         // Each stage then installs its own packages, so that the one that names the wrong package is the one that fails.
-        Err(failure) if !ahead.packages.is_empty() && ahead::may_be_to_blame(&failure) => {
+        Err(failure) if !ahead.packages.is_empty() && ahead::is_refusal(&failure) => {
             site.context.output("once more without the packages of later stages, to see which stage fails");
             make(site, options, &Ahead::default())?;
+            site.requested = requested.collect();
         }
         result => {
-            result?;
+            result.map_err(|failure| ahead.explain(failure))?;
             site.selections = ahead.selections;
+            site.requested = requested.chain(ahead.packages).collect();
         }
     }
     site.enter()?;
@@ -72,13 +73,16 @@ pub(super) fn perform(site: &mut Site<'_>, index: usize, options: &Debootstrap) 
     for path in LEFTOVERS {
         tree.remove(path)?;
     }
-    if !has_apt(options.variant) {
+    if options.variant != Variant::Extract {
+        hostname::ensure_localhost(tree)?;
+    }
+    if !site.has_program("apt-get")? {
         return Ok(());
     }
     // mmdebstrap gives the file another name, and it knows the keyring where it lies in the appliance.
     sources::remove_all(tree)?;
     sources::add(site, &source)?;
-    site.lists = Some(sources::text(site.tree()?)?);
+    site.lists = Some(sources::state(site.tree()?)?);
     Ok(())
 }
 
@@ -146,7 +150,7 @@ fn variant(variant: Variant) -> &'static str {
     }
 }
 
-/// Whether the tree can install packages by itself.
-fn has_apt(variant: Variant) -> bool {
+/// Whether apt is there when `include` is installed.
+pub(super) fn has_apt(variant: Variant) -> bool {
     !matches!(variant, Variant::Extract | Variant::Custom | Variant::Essential)
 }

@@ -1,8 +1,11 @@
 //! `hostname`: the name of the system.
 
 use super::Site;
-use particle_vm_protocol::Failure;
+use crate::report::Explain;
+use crate::tree::Tree;
+use nix::unistd::sethostname;
 use particle_vm_protocol::stage::Hostname;
+use particle_vm_protocol::{Failure, FailureKind};
 
 /// hosts(5).
 const HOSTS: &str = "/etc/hosts";
@@ -11,12 +14,22 @@ const HOSTS: &str = "/etc/hosts";
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\n\
                          ff02::2\tip6-allrouters\n";
 
-/// Write hostname(5) and hosts(5).
+/// Have `localhost` resolve. The package `netbase` would, and small trees are without it.
+pub(super) fn ensure_localhost(tree: &Tree) -> Result<(), Failure> {
+    if !tree.exists(HOSTS) {
+        tree.write(HOSTS, LOCALHOST, 0o644)?;
+    }
+    Ok(())
+}
+
+/// Write hostname(5) and hosts(5), and give the machine of the build the name too: scripts of packages ask for it and
+/// write it into configuration files and certificates.
 pub(super) fn perform(site: &mut Site<'_>, options: &Hostname) -> Result<(), Failure> {
     let tree = site.tree()?;
     let hosts = hosts(&tree.read_text(HOSTS)?, &options.hostname);
     tree.write("/etc/hostname", format!("{}\n", options.hostname), 0o644)?;
-    Ok(tree.write(HOSTS, hosts, 0o644)?)
+    tree.write(HOSTS, hosts, 0o644)?;
+    sethostname(&options.hostname).explain(FailureKind::Agent, || "cannot set the host name of the build")
 }
 
 /// The hosts file with the name at the address that Debian uses for it (Debian Reference, 5.1.1).

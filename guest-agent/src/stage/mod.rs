@@ -31,6 +31,7 @@ use crate::tree::Tree;
 use particle_vm_protocol::{Failure, FailureKind, Plan, Stage};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 /// Options of apt(8) while stages run. They do not stay in the image.
 const APT_CONF: [&str; 6] = [
@@ -54,8 +55,10 @@ pub struct Site<'a> {
     context: &'a Context,
     plan: &'a Plan,
     inside: Option<Inside>,
-    /// The apt sources that the package lists in the tree belong to, when there are any.
+    /// What [`sources::state`] was when the package lists in the tree were fetched, if they were.
     lists: Option<String>,
+    /// The packages that apt has been asked for by name since it may have offered others, or other versions.
+    requested: BTreeSet<String>,
     /// The answers that debconf has been given.
     selections: &'static str,
     /// Paths that the recipe itself has put into the image: what is cleaned up at the end leaves them alone.
@@ -72,7 +75,15 @@ struct Inside {
 impl<'a> Site<'a> {
     /// Without a tree yet.
     pub fn new(context: &'a Context, plan: &'a Plan) -> Self {
-        Self { context, plan, inside: None, lists: None, selections: "", own: BTreeSet::new() }
+        Self {
+            context,
+            plan,
+            inside: None,
+            lists: None,
+            requested: BTreeSet::new(),
+            selections: "",
+            own: BTreeSet::new(),
+        }
     }
 
     /// Do what the stage at `index` of the plan says.
@@ -81,7 +92,7 @@ impl<'a> Site<'a> {
     /// When it fails.
     pub fn perform(&mut self, index: usize) -> Result<(), Failure> {
         let Some(planned) = self.plan.stages.get(index) else { return Ok(()) };
-        match &planned.stage {
+        let result = match &planned.stage {
             Stage::Debootstrap(options) => debootstrap::perform(self, index, options),
             Stage::Sources(options) => sources::perform(self, options),
             Stage::Apt(options) => apt::perform(self, index, options),
@@ -96,7 +107,17 @@ impl<'a> Site<'a> {
             Stage::Run(options) => run::perform(self, options),
             Stage::Systemd(options) => systemd::perform(self, options),
             Stage::Bootloader(options) => bootloader::perform(self, options),
+        };
+        // They may have changed sources, preferences, the packages themselves.
+        if let Stage::Sources(_) | Stage::Files(_) | Stage::Copy(_) | Stage::Run(_) = &planned.stage {
+            self.requested.clear();
         }
+        result
+    }
+
+    /// How long the stage at `index` of the plan may take. Some do work for later ones, and have their time for it.
+    pub fn deadline(&self, index: usize) -> Duration {
+        ahead::deadline(self.plan, index)
     }
 
     /// The way to the host.

@@ -3,8 +3,7 @@
 use super::{Site, work, wrong};
 use crate::tree::Tree;
 use particle_vm_protocol::Failure;
-use particle_vm_protocol::stage::{Source, Sources};
-use std::path::Path;
+use particle_vm_protocol::stage::{KEYRING_EXTENSIONS, Source, Sources, keyring_extension};
 
 /// The keyring of Debian's archive in the image; apt depends on the package that has it.
 const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -12,14 +11,17 @@ const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Where keyrings of further sources belong, sources.list(5).
 const KEYRINGS: &str = "/etc/apt/keyrings";
 
-/// The formats of keyrings that apt knows, by extension.
-const KEYRING_EXTENSIONS: [&str; 3] = ["asc", "gpg", "pgp"];
-
 /// Sources of one-line style.
 const LIST: &str = "/etc/apt/sources.list";
 
 /// Further sources, of either style.
 const PARTS: &str = "/etc/apt/sources.list.d";
+
+/// The package lists.
+const LISTS: &str = "/var/lib/apt/lists";
+
+/// The architectures that dpkg installs packages of, when there are foreign ones.
+const ARCHITECTURES: &str = "/var/lib/dpkg/arch";
 
 /// Write the sources.
 pub(super) fn perform(site: &mut Site<'_>, options: &Sources) -> Result<(), Failure> {
@@ -38,7 +40,7 @@ pub(super) fn remove_all(tree: &Tree) -> Result<(), Failure> {
         }
     }
     tree.remove(LIST)?;
-    Ok(tree.clear(PARTS)?)
+    Ok(tree.clear(PARTS, |_| false)?)
 }
 
 /// Write one source, with its keyring.
@@ -47,7 +49,7 @@ pub(super) fn add(site: &Site<'_>, source: &Source) -> Result<(), Failure> {
     let keyring = match &source.keyring {
         None => ARCHIVE_KEYRING.to_owned(),
         Some(file) => {
-            let path = format!("{KEYRINGS}/{}", keyring_name(source, file)?);
+            let path = format!("{KEYRINGS}/{}.{}", source.name, extension(file)?);
             tree.write(&path, work::read(file)?, 0o644)?;
             path
         }
@@ -56,13 +58,10 @@ pub(super) fn add(site: &Site<'_>, source: &Source) -> Result<(), Failure> {
     Ok(tree.write(&path, stanza(source, &keyring)?, 0o644)?)
 }
 
-/// The name of a keyring in the image. apt tells the formats apart by the extension.
-fn keyring_name(source: &Source, file: &str) -> Result<String, Failure> {
-    let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
-    match extension {
-        Some(extension) if KEYRING_EXTENSIONS.contains(&extension) => Ok(format!("{}.{extension}", source.name)),
-        _ => Err(wrong(format!("the keyring `{file}` must end in .asc (armoured) or in .gpg or .pgp (binary)"))),
-    }
+/// The extension of a keyring's name. apt tells the formats apart by it.
+pub(super) fn extension(file: &str) -> Result<&'static str, Failure> {
+    keyring_extension(file)
+        .ok_or_else(|| wrong(format!("the keyring `{file}` must end in .asc (armoured) or in .gpg or .pgp (binary)")))
 }
 
 /// A stanza of sources.list(5).
@@ -87,9 +86,13 @@ pub(super) fn stanza(source: &Source, keyring: &str) -> Result<String, Failure> 
     Ok(text)
 }
 
-/// All sources as they are now, to see whether they have changed.
-pub(super) fn text(tree: &Tree) -> Result<String, Failure> {
+/// All sources as they are now, with the architectures that they are asked for and the names of the lists that have been
+/// fetched: to see whether the lists are there and still belong to the sources.
+pub(super) fn state(tree: &Tree) -> Result<String, Failure> {
     let mut text = tree.read_text(LIST)?;
+    // The names of lists are URLs with `_` for `/`; the other names are of apt's locks and folders.
+    let lists: Vec<_> = tree.names(LISTS)?.into_iter().filter(|name| name.contains('_')).collect();
+    text += &format!("\0{}\0{}", tree.read_text(ARCHITECTURES)?, lists.join("\0"));
     for name in tree.names(PARTS)? {
         let path = format!("{PARTS}/{name}");
         if tree.is_file(&path) {
@@ -128,11 +131,5 @@ mod tests {
     fn a_value_cannot_add_a_field() {
         let source = Source { suites: vec!["trixie\nTrusted: yes".into()], ..source() };
         assert!(stanza(&source, ARCHIVE_KEYRING).unwrap_err().message.contains("Suites"));
-    }
-
-    #[test]
-    fn a_keyring_keeps_its_format() {
-        assert_eq!(keyring_name(&source(), "keys/mine.asc").unwrap(), "debian.asc");
-        assert!(keyring_name(&source(), "keys/mine").is_err());
     }
 }

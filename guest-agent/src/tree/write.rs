@@ -99,11 +99,11 @@ impl Tree {
         }
     }
 
-    /// Remove everything in a folder, and leave it. It may be missing.
+    /// Remove everything in a folder but what is to be `kept` by its name, and leave the folder. It may be missing.
     ///
     /// # Errors
     /// When something in it cannot be removed.
-    pub fn clear(&self, path: &str) -> Result<(), TreeError> {
+    pub fn clear(&self, path: &str, kept: impl Fn(&str) -> bool) -> Result<(), TreeError> {
         let folder = match self.resolve(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
             Err(Errno::ENOENT) => return Ok(()),
             folder => folder.map_err(cannot("clear", path))?,
@@ -111,6 +111,9 @@ impl Tree {
         let clear = || {
             for entry in fs::read_dir(through(&folder))? {
                 let entry = entry?;
+                if entry.file_name().to_str().is_some_and(&kept) {
+                    continue;
+                }
                 if entry.file_type()?.is_dir() {
                     fs::remove_dir_all(entry.path())?;
                 } else {
@@ -226,7 +229,7 @@ mod tests {
         assert_eq!(error.source.raw_os_error(), Some(libc::EEXIST), "{error}: {}", error.source);
         symlink("../../../../outside", place.0.join("tree/up")).unwrap();
         assert!(tree.read("/up/secret").is_err());
-        assert!(tree.clear("/up").is_ok());
+        assert!(tree.clear("/up", |_| false).is_ok());
         assert_eq!(place.secret(), "secret");
     }
 
@@ -244,11 +247,12 @@ mod tests {
     fn clearing_follows_no_link() {
         let (place, tree) = Place::new("clear");
         write(&tree, "/tmp/a/b", "x").unwrap();
+        write(&tree, "/tmp/kept/b", "x").unwrap();
         symlink(place.0.join("outside"), place.0.join("tree/tmp/out")).unwrap();
-        tree.clear("/tmp").unwrap();
-        assert!(tree.names("/tmp").unwrap().is_empty() && tree.is_folder("/tmp"));
+        tree.clear("/tmp", |name| name == "kept").unwrap();
+        assert_eq!(tree.names("/tmp").unwrap(), ["kept"]);
         assert_eq!(place.secret(), "secret");
-        tree.clear("/missing").unwrap();
+        tree.clear("/missing", |_| false).unwrap();
         tree.remove("/missing/file").unwrap();
     }
 

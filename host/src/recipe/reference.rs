@@ -29,14 +29,14 @@ const STAGES: &str = "\
 ## Stages
 
 The stages run in their order, as root, in the tree that the first one (`debootstrap`) makes. When the last one has run,
-the disk is made of the tree, and the bootloader installed on it.
+the disk is made of the tree, and the bootloader installed on it. Packages of several stages are installed in one go, by
+the first of these stages, where nothing that stands between them can tell the difference; that one then has the
+`timeout` of all of them.
 
-Packages of the stages `apt`, `kernel`, `locale`, `timezone` and `bootloader` are installed together, up to the first
-`sources`, `files`, `copy` or `run`, which could change what they do. A build is fastest with those stages first.
-
-What belongs to one machine is taken out of the tree at the end: the machine id, and the host keys of an ssh server, which
-are both made at the first boot. The lists and caches of apt go too, the logs of the installation, and what lies in `/tmp`,
-`/var/tmp` and `/run`. A key, a unit `ssh-host-keys.service` or a log that a stage `files` or `copy` has written stays.
+`/tmp` and `/run` are for the stages: what they put there is not in the image. Neither is what makes one machine of all
+copies of an image: an image with systemd has no machine id and no host keys of ssh, and makes them when it first boots.
+The package lists and archives of apt, `/var/tmp`, and the logs of the build are emptied. What `files` and `copy` have
+written anywhere but in `/tmp` and `/run` stays.
 ";
 
 /// `docs/recipe.md`.

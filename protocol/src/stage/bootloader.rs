@@ -23,7 +23,7 @@ pub struct Bootloader {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum BootloaderType {
-    /// Debian's GRUB, for BIOS and UEFI.
+    /// Debian's GRUB, for BIOS and UEFI. In the installed system updates of its packages reach the disk for both.
     #[default]
     Grub,
     /// systemd-boot, for UEFI.

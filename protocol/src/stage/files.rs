@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Files {
-    /// Files by their absolute path in the image. Missing folders are created.
+    /// Files by their absolute path in the image. Missing folders are created; they belong to root, except a user's home
+    /// that a later stage `users` creates the user for.
     pub files: BTreeMap<String, File>,
 }
 
@@ -46,7 +47,7 @@ pub struct Copy {
     /// A file or folder in the recipe's folder.
     pub source: String,
     /// Absolute path in the image. A folder's content is copied into it; a file is copied to it, or into it where it
-    /// ends in `/`.
+    /// is a folder or ends in `/`.
     pub destination: String,
     /// Owner of everything copied: a name of the image or a number.
     #[serde(default = "root")]

@@ -10,7 +10,7 @@ mod system;
 
 pub use bootloader::{Bootloader, BootloaderType, Firmware};
 pub use files::{Copy, File, Files, Run};
-pub use packages::{Apt, Debootstrap, Kernel, Source, Sources, Variant};
+pub use packages::{Apt, Debootstrap, KEYRING_EXTENSIONS, Kernel, Source, Sources, Variant, keyring_extension};
 pub use system::{Hostname, Locale, Systemd, Timezone, User, Users};
 
 use serde::{Deserialize, Serialize};

@@ -12,7 +12,9 @@ pub struct Debootstrap {
     /// Which packages the tree starts with.
     #[serde(default)]
     pub variant: Variant,
-    /// URL of the mirror; without it, the mirror of the host's own apt sources.
+    /// URL of the mirror; without it, the mirror of the host's own apt sources. The image has this suite at this mirror as
+    /// its only source of packages. A stage `sources` at the end gives it others: the suites of updates and of security
+    /// updates, or a mirror that the image can reach where it will run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
     /// Archive components.
@@ -21,9 +23,19 @@ pub struct Debootstrap {
     /// Further packages to install at once.
     #[serde(default)]
     pub include: Vec<String>,
-    /// OpenPGP keyring in the recipe's folder that signs the mirror; without it, Debian's archive keyring.
+    /// OpenPGP keyring in the recipe's folder that signs the mirror, `.asc`, `.gpg` or `.pgp`; without it, Debian's
+    /// archive keyring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,
+}
+
+/// How the names of keyrings end: armoured, binary, binary. apt tells the formats apart by that, sources.list(5).
+pub const KEYRING_EXTENSIONS: [&str; 3] = ["asc", "gpg", "pgp"];
+
+/// How the name of a keyring ends, one of [`KEYRING_EXTENSIONS`]. None when it ends otherwise.
+pub fn keyring_extension(file: &str) -> Option<&'static str> {
+    let extension = std::path::Path::new(file).extension()?;
+    KEYRING_EXTENSIONS.into_iter().find(|known| extension == *known)
 }
 
 fn main_component() -> Vec<String> {
@@ -41,10 +53,10 @@ pub enum Variant {
     Custom,
     /// Essential packages.
     Essential,
-    /// Essential packages and apt.
+    /// Essential packages, apt and those of priority required.
     #[default]
     Minbase,
-    /// Essential packages, apt and those of priority required.
+    /// Essential packages and apt.
     Apt,
     /// Packages of priority required and important.
     Important,
@@ -82,7 +94,8 @@ pub struct Source {
     /// Components.
     #[serde(default = "main_component")]
     pub components: Vec<String>,
-    /// OpenPGP keyring in the recipe's folder; it is copied to `/etc/apt/keyrings`. Without it, Debian's archive keyring.
+    /// OpenPGP keyring in the recipe's folder; `.asc`, `.gpg` or `.pgp`. It is copied to
+    /// `/etc/apt/keyrings`. Without it, Debian's archive keyring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,
 }
@@ -114,11 +127,24 @@ pub struct Kernel {
     /// The kernel's package.
     #[serde(default = "cloud_kernel")]
     pub package: String,
-    /// Arguments of the kernel command line, beside the `root=` that the disk needs.
+    /// Arguments of the kernel command line, beside the `root=` that the disk needs. None has blanks or quotes.
     #[serde(default)]
     pub cmdline: Vec<String>,
 }
 
 fn cloud_kernel() -> String {
     "linux-image-cloud-amd64".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyring_keeps_its_format() {
+        assert_eq!(keyring_extension("keys/mine.asc"), Some("asc"));
+        for name in ["keys/mine", "keys.d/mine", "keys.gpg/mine", "mine.kbx", ".gpg"] {
+            assert_eq!(keyring_extension(name), None, "{name}");
+        }
+    }
 }

@@ -38,7 +38,8 @@ pub struct Hostname {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Users {
-    /// Users by name. One that exists is changed, `root` too.
+    /// Users by name. One that exists, `root` or a user of a package's, is changed in what is said here and in nothing
+    /// else.
     pub users: BTreeMap<String, User>,
 }
 

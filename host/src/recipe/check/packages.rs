@@ -2,7 +2,7 @@
 
 use super::{Checker, names};
 use crate::recipe::path::Path;
-use particle_vm_protocol::stage::{Apt, Debootstrap, Kernel, Sources};
+use particle_vm_protocol::stage::{Apt, Debootstrap, Kernel, Sources, keyring_extension};
 use url::Url;
 
 const PACKAGE: &str =
@@ -22,9 +22,17 @@ pub fn debootstrap(checker: &mut Checker<'_>, path: &Path, options: &Debootstrap
     }
     checker.each(&path.key("components"), &options.components, names::component, "a component", COMPONENT);
     checker.each(&path.key("include"), &options.include, names::package_request, "a package", PACKAGE);
-    if let Some(keyring) = &options.keyring {
-        checker.file(&path.key("keyring"), keyring);
+    if let Some(written) = &options.keyring {
+        keyring(checker, &path.key("keyring"), written);
     }
+}
+
+fn keyring(checker: &mut Checker<'_>, path: &Path, written: &str) {
+    if keyring_extension(written).is_none() {
+        let help = "apt tells the formats apart by the name: `.asc` (armoured), `.gpg` or `.pgp` (binary)";
+        checker.advise(path, format!("`{written}` is not a name of a keyring"), help);
+    }
+    checker.file(path, written);
 }
 
 pub fn sources(checker: &mut Checker<'_>, path: &Path, options: &Sources) {
@@ -72,8 +80,8 @@ pub fn sources(checker: &mut Checker<'_>, path: &Path, options: &Sources) {
                 "remove the key, or write `[main]`",
             );
         }
-        if let Some(keyring) = &source.keyring {
-            checker.file(&path.key("keyring"), keyring);
+        if let Some(written) = &source.keyring {
+            keyring(checker, &path.key("keyring"), written);
         }
     }
 }
@@ -100,6 +108,9 @@ pub fn kernel(checker: &mut Checker<'_>, path: &Path, options: &Kernel) {
             ["root", "rootfstype", "rootflags"].into_iter().find(|name| argument.split('=').next() == Some(name))
         {
             checker.advise(&path, format!("`{name}=` follows from the disk"), "remove it");
+        } else if argument.contains(['"', '\'', '\\']) {
+            let help = "remove the quotes: an argument without blanks needs none";
+            checker.advise(&path, format!("`{argument}` does not reach the kernel as it stands here"), help);
         }
     }
 }

@@ -68,6 +68,10 @@ fn files_lie_in_the_folder_of_the_recipe() {
                 "6:61 `opt` is not an absolute path | for instance `/opt/app/`\n6:72 `9` is not a file mode | permissions are octal digits, like `0644` or `0755`",
             ),
             (
+                "sources, options: { sources: [{ name: a, suites: [b], keyring: keys.d/x }] }",
+                "6:76 `keys.d/x` is not a name of a keyring | apt tells the formats apart by the name: `.asc` (armoured), `.gpg` or `.pgp` (binary)\n6:76 there is no file `keys.d/x` | paths are relative to the recipe's folder",
+            ),
+            (
                 "sources, options: { sources: [{ name: a, suites: [b], keyring: missing.gpg }] }",
                 "6:76 there is no file `missing.gpg` | paths are relative to the recipe's folder",
             ),

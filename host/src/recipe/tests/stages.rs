@@ -15,6 +15,10 @@ fn options_of_stages_make_sense() {
                 "6:45 `Vim` is not a package | packages are written as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove\n6:50 `-o=x` is not a package | packages are written as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove",
             ),
             (
+                "kernel, options: { cmdline: ['a$b;c', 'a=\"b\"'] }",
+                "6:13 a second stage `kernel` | stage 2 is one already; keep one of them\n6:51 `a=\"b\"` does not reach the kernel as it stands here | remove the quotes: an argument without blanks needs none",
+            ),
+            (
                 "sources, options: { sources: [] }",
                 "6:33 `sources` is an empty list | an image without sources gets no updates",
             ),
