@@ -1,6 +1,8 @@
 //! What a command has left behind: processes, temporary files, partial outputs.
 
 use crate::Place;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,28 @@ pub fn processes(place: &Place) -> Vec<(i32, String)> {
             Some((pid, String::from_utf8_lossy(&command).replace('\0', " ")))
         })
         .collect()
+}
+
+/// `kill -9` of the process of `place` whose program, or the verb of whose command line, is `program`; it is waited for.
+///
+/// # Panics
+/// When there is none.
+pub fn kill(place: &Place, program: &str) {
+    let end = Instant::now() + Duration::from_secs(30);
+    let victim = loop {
+        let alive = processes(place);
+        if let Some((pid, _)) = alive.iter().find(|(_, command)| is_program(command, program)) {
+            break *pid;
+        }
+        assert!(Instant::now() < end, "no {program} among {alive:#?}");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    nix::sys::signal::kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
+}
+
+fn is_program(command: &str, program: &str) -> bool {
+    let name = command.split(' ').next().unwrap_or_default();
+    Path::new(name).file_name().is_some_and(|name| name == program) || command.contains(&format!(" {program} "))
 }
 
 /// Assert that `place` holds neither scratch disks nor partial outputs, and that `outputs` are the only files in its

@@ -11,10 +11,12 @@ pub mod mirror;
 pub mod place;
 pub mod pty;
 pub mod run;
+pub mod upstream;
 
 pub use mirror::{Fault, Mirror};
 pub use place::Place;
 pub use run::{Outcome, Running};
+pub use upstream::Upstream;
 
 /// Print what a test measured, in one form that can be searched for.
 pub fn measured(test: &str, what: &str, value: impl std::fmt::Display) {

@@ -5,6 +5,7 @@
 //! It is made with Debian's own tools (dpkg-deb, apt-ftparchive, gpg) when a test first asks for it, and served by a
 //! thread that can be told to misbehave.
 
+use crate::Upstream;
 use crate::place::base;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How the mirror misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,10 @@ pub struct Mirror {
 
 #[derive(Debug)]
 struct Shared {
+    /// The first part of every path. Stores of downloads know files by their URLs, and a port may come again.
+    folder: String,
+    /// Where the files come from, if not from here.
+    upstream: Option<Upstream>,
     fault: Mutex<Fault>,
     edition: AtomicUsize,
     requests: Mutex<Vec<String>>,
@@ -50,9 +55,22 @@ struct Shared {
 impl Mirror {
     /// Start a mirror on a free port of 127.0.0.1.
     pub fn start(fault: Fault) -> Self {
+        Self::serving(None, fault)
+    }
+
+    /// The same with the files of `upstream`. What is true of packages is true of its indexes too, which are as large
+    /// and come first.
+    pub fn of(upstream: Upstream, fault: Fault) -> Self {
+        Self::serving(Some(upstream), fault)
+    }
+
+    fn serving(upstream: Option<Upstream>, fault: Fault) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let shared = Arc::new(Shared {
+            folder: format!("{:x}/", now.as_nanos()),
+            upstream,
             fault: Mutex::new(fault),
             edition: 0.into(),
             requests: Mutex::default(),
@@ -73,7 +91,7 @@ impl Mirror {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        format!("http://{}/{}", self.address, self.shared.folder)
     }
 
     /// Misbehave in another way from now on.
@@ -114,13 +132,16 @@ impl Drop for Mirror {
     }
 }
 
+/// A path that no mirror has.
+const NOWHERE: &str = "nowhere";
+
 /// The key that signs the mirror.
 pub fn keyring() -> Vec<u8> {
     std::fs::read(signer().join("tiny.gpg")).unwrap()
 }
 
 /// A folder of this test program's own for what is made once.
-fn made() -> &'static Path {
+pub(crate) fn made() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
         std::fs::create_dir_all(base()).unwrap();
@@ -135,6 +156,7 @@ fn archive(edition: usize) -> &'static Path {
         let dir = made().join(edition.to_string());
         make_tree(&dir, edition);
         make_idle_tools(&dir);
+        make_question(&dir);
         make_indexes(&dir);
         dir
     })
@@ -188,6 +210,23 @@ fn make_idle_tools(dir: &Path) {
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
     pack(dir, &tree, "apt", "Description: tools that do nothing\n");
+}
+
+/// The package `asks`, whose script wants an answer, from wherever it can be had.
+fn make_question(dir: &Path) {
+    let tree = dir.join("asks");
+    std::fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+    let script = tree.join("DEBIAN/postinst");
+    std::fs::write(
+        &script,
+        "#!/bin/sh\n\
+         echo 'Really?'\n\
+         if read answer || read answer </dev/tty; then echo somebody answered; exit 1; fi\n\
+         echo nobody answered\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    pack(dir, &tree, "asks", "Description: a question\n");
 }
 
 /// Put the package `name` of the files in `tree` into the pool of `dir`.
@@ -256,27 +295,31 @@ fn serve(stream: &TcpStream, shared: &Shared) {
                 break;
             }
         }
-        let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
+        let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
+        let path = path.strip_prefix(&shared.folder).unwrap_or(NOWHERE).to_owned();
         shared.requests.lock().unwrap().push(path.clone());
         let fault = *shared.fault.lock().unwrap();
-        let file = archive(shared.edition.load(Ordering::Relaxed)).join(&path);
-        if !answer(&mut writer, &file, &path, fault) {
+        let package = path.ends_with(".deb") || shared.upstream.is_some() && path.contains("/binary-");
+        let file = match &shared.upstream {
+            _ if path.contains("..") || package && fault == Fault::MissingPackage => None,
+            Some(upstream) => upstream.file(&path),
+            None => Some(archive(shared.edition.load(Ordering::Relaxed)).join(&path)).filter(|file| file.is_file()),
+        };
+        if !answer(&mut writer, file.as_deref(), package, fault) {
             return;
         }
     }
 }
 
-/// Answer one request, for `path`, with `file`; false when the connection has to end.
-fn answer(writer: &mut impl Write, file: &Path, path: &str, fault: Fault) -> bool {
-    let package = Path::new(path).extension().is_some_and(|extension| extension == "deb");
-    let found = !path.contains("..") && file.is_file() && !(package && fault == Fault::MissingPackage);
-    if !found {
+/// Answer one request with `file`, which is a `package` or not; false when the connection has to end.
+fn answer(writer: &mut impl Write, file: Option<&Path>, package: bool, fault: Fault) -> bool {
+    let Some(file) = file else {
         return writer.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").is_ok();
-    }
+    };
     let mut body = std::fs::read(file).unwrap();
-    if path.ends_with("InRelease") && fault == Fault::WrongSignature {
+    if file.ends_with("InRelease") && fault == Fault::WrongSignature {
         let text = String::from_utf8(body).unwrap();
-        body = text.replace("Suite: tiny", "Suite: tinY").into_bytes();
+        body = text.replace("Suite: ", "Suite:  ").into_bytes();
     }
     let middle = body.len() / 2;
     if package && fault == Fault::WrongPackage {

@@ -113,11 +113,16 @@ impl Place {
 
     /// `particle-vm build` of a recipe with this place's output and work folders, and further arguments.
     pub fn start_build(&self, recipe: &Path, arguments: &[&str]) -> Running {
+        Running::start(self.build_command(recipe, arguments))
+    }
+
+    /// The command of that.
+    pub fn build_command(&self, recipe: &Path, arguments: &[&str]) -> Command {
         let mut all: Vec<&OsStr> = vec!["build".as_ref(), recipe.as_os_str()];
         let (out, work) = (self.out(), self.work());
         all.extend([OsStr::new("--output"), out.as_os_str(), OsStr::new("--work-dir"), work.as_os_str()]);
         all.extend(arguments.iter().map(OsStr::new));
-        self.start(&all)
+        self.command(&all)
     }
 }
 

@@ -2,16 +2,16 @@
 //! no temporary file, and a next build that succeeds.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use particle_vm_tests::{Fault, Mirror, Place, leftovers, measured, mirror};
-use std::path::{Path, PathBuf};
+use nix::sys::signal::Signal;
+use particle_vm_tests::{Fault, Mirror, Place, Running, leftovers, measured, mirror};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(240);
 
 /// When the build is interrupted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Boot,
     Stage,
@@ -36,6 +36,20 @@ struct Scene {
     _mirror: Mirror,
 }
 
+/// Make a `qemu-img` that begins to convert and does not end: the real one needs no longer for this image than it takes
+/// to send a signal.
+fn slow_conversion(place: &Place) {
+    let bin = place.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let program = bin.join("qemu-img");
+    let script = "#!/bin/bash\n\
+                  [ \"$1\" = convert ] || { PATH=${PATH#*:}; exec qemu-img \"$@\"; }\n\
+                  echo begun > \"${!#}\"\n\
+                  exec -a qemu-img sleep 1000\n";
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
 const EARLIER: &[u8] = b"the output of an earlier build";
 
 impl Scene {
@@ -48,11 +62,22 @@ impl Scene {
         let recipe = recipe.replace("128MiB", "256MiB") + "variables: { PAUSE: \"0\" }\n";
         let recipe = place.write("tiny.yml", recipe);
         std::fs::write(place.out().join("tiny.raw"), EARLIER).unwrap();
+        slow_conversion(&place);
         Self { place, recipe, _mirror: mirror }
     }
 
-    fn start(&self, pause: &str) -> particle_vm_tests::Running {
-        self.place.start_build(&self.recipe, &["--progress", "json", "--set", &format!("PAUSE={pause}")])
+    /// Start a build that stays in `phase`, and wait until it is there.
+    fn reach(&self, phase: Phase) -> Running {
+        let pause = format!("PAUSE={}", if phase == Phase::Stage { 1000 } else { 0 });
+        let mut command = self.place.build_command(&self.recipe, &["--progress", "json", "--set", &pause]);
+        if phase == Phase::Convert {
+            let path = std::env::var_os("PATH").unwrap();
+            let folders = std::iter::once(self.place.path().join("bin")).chain(std::env::split_paths(&path));
+            command.env("PATH", std::env::join_paths(folders).unwrap());
+        }
+        let mut running = Running::start(command);
+        running.wait_for(phase.begins_with(), DEADLINE);
+        running
     }
 
     /// Nothing has happened to the earlier output, and nothing lies about.
@@ -62,8 +87,9 @@ impl Scene {
         assert_eq!(std::fs::read(self.place.out().join("tiny.raw")).unwrap(), EARLIER);
     }
 
+    /// The next build succeeds.
     fn builds(&self) {
-        let _ = self.start("0").finish(DEADLINE).exits(0);
+        let _ = self.place.start_build(&self.recipe, &[]).finish(DEADLINE).exits(0);
         leftovers::no_processes(&self.place);
         leftovers::no_files(
             &self.place,
@@ -72,57 +98,42 @@ impl Scene {
     }
 }
 
-/// A signal to particle-vm in `phase`.
-fn interrupted(signal: Signal, phase: Phase) {
+/// Signals to particle-vm in `phase`, one build after the other.
+fn interrupted(phase: Phase) {
     let scene = Scene::new();
-    let mut running = scene.start(if matches!(phase, Phase::Convert) { "0" } else { "1000" });
-    running.wait_for(phase.begins_with(), DEADLINE);
-    running.signal(signal);
-    let outcome =
-        running.finish(Duration::from_secs(10)).exits(130).says(&[signal.as_str(), "particle-vm/logs/tiny.log"]);
-    measured(
-        "interrupted",
-        &format!("seconds from the start to the end by {signal}, {phase:?}"),
-        outcome.took.as_secs_f64(),
-    );
-    scene.is_clean();
-}
-
-/// `kill -9` of the child whose command line contains `program`, in `phase`.
-fn child_killed(program: &str, phase: Phase, texts: &[&str]) {
-    let scene = Scene::new();
-    let mut running = scene.start(if matches!(phase, Phase::Convert) { "0" } else { "1000" });
-    running.wait_for(phase.begins_with(), DEADLINE);
-    let victim = wait_for_process(&scene.place, program);
-    kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
-    let outcome = running.finish(Duration::from_secs(20));
-    assert!([1, 3].contains(&outcome.code), "{outcome:#?}");
-    let _ = outcome.says(texts);
-    scene.is_clean();
-}
-
-fn wait_for_process(place: &Place, program: &str) -> i32 {
-    let end = std::time::Instant::now() + Duration::from_secs(10);
-    loop {
-        let alive = leftovers::processes(place);
-        if let Some((pid, _)) = alive.iter().find(|(_, command)| is_program(command, program)) {
-            return *pid;
-        }
-        assert!(std::time::Instant::now() < end, "no {program} among {alive:#?}");
-        std::thread::sleep(Duration::from_millis(5));
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        println!("{signal}");
+        let running = scene.reach(phase);
+        running.signal(signal);
+        let outcome = running.finish(Duration::from_secs(10)).exits(130);
+        let outcome = outcome.says(&[signal.as_str(), "particle-vm/logs/tiny.log"]);
+        let what = format!("seconds from the start to the end by {signal}, {phase:?}");
+        measured("interrupted", &what, outcome.took.as_secs_f64());
+        scene.is_clean();
     }
+    scene.builds();
 }
 
-fn is_program(command: &str, program: &str) -> bool {
-    let name = command.split(' ').next().unwrap_or_default();
-    Path::new(name).file_name().is_some_and(|name| name == program) || command.contains(&format!(" {program} "))
+/// `kill -9` in `phase` of the children whose command lines contain the programs, one build after the other, with what
+/// is said then.
+fn children_killed(phase: Phase, programs: &[(&str, &str)]) {
+    let scene = Scene::new();
+    for (program, text) in programs {
+        println!("{program}");
+        let running = scene.reach(phase);
+        leftovers::kill(&scene.place, program);
+        let outcome = running.finish(Duration::from_secs(20));
+        assert!([1, 3].contains(&outcome.code), "{outcome:#?}");
+        let _ = outcome.says(&[text]);
+        scene.is_clean();
+    }
+    scene.builds();
 }
 
 /// `kill -9` of particle-vm itself in `phase`; the next run sweeps.
 fn killed(phase: Phase) {
     let scene = Scene::new();
-    let mut running = scene.start(if matches!(phase, Phase::Convert) { "0" } else { "1000" });
-    running.wait_for(phase.begins_with(), DEADLINE);
+    let running = scene.reach(phase);
     running.signal(Signal::SIGKILL);
     let _ = running.finish(Duration::from_secs(10)).exits(137);
     leftovers::no_processes(&scene.place);
@@ -130,69 +141,37 @@ fn killed(phase: Phase) {
     scene.builds();
 }
 
+const QEMU: (&str, &str) = ("qemu-system-x86_64", "QEMU");
+const VIRTIOFSD: (&str, &str) = ("internal-virtiofsd", "the file server for");
+
 #[test]
-fn sigint_at_boot() {
-    interrupted(Signal::SIGINT, Phase::Boot);
+fn signals_at_boot() {
+    interrupted(Phase::Boot);
 }
 
 #[test]
-fn sigterm_in_a_stage() {
-    interrupted(Signal::SIGTERM, Phase::Stage);
+fn signals_in_a_stage() {
+    interrupted(Phase::Stage);
 }
 
 #[test]
-fn sighup_in_a_stage() {
-    interrupted(Signal::SIGHUP, Phase::Stage);
+fn signals_while_converting() {
+    interrupted(Phase::Convert);
 }
 
 #[test]
-fn sigint_in_a_stage() {
-    interrupted(Signal::SIGINT, Phase::Stage);
+fn children_are_killed_at_boot() {
+    children_killed(Phase::Boot, &[QEMU, VIRTIOFSD]);
 }
 
 #[test]
-fn sigint_while_converting() {
-    interrupted(Signal::SIGINT, Phase::Convert);
-}
-
-#[test]
-fn sigterm_at_boot() {
-    interrupted(Signal::SIGTERM, Phase::Boot);
-}
-
-#[test]
-fn sigterm_while_converting() {
-    interrupted(Signal::SIGTERM, Phase::Convert);
-}
-
-#[test]
-fn sighup_while_converting() {
-    interrupted(Signal::SIGHUP, Phase::Convert);
-}
-
-#[test]
-fn qemu_is_killed_at_boot() {
-    child_killed("qemu-system-x86_64", Phase::Boot, &["QEMU"]);
-}
-
-#[test]
-fn qemu_is_killed_in_a_stage() {
-    child_killed("qemu-system-x86_64", Phase::Stage, &["QEMU"]);
-}
-
-#[test]
-fn virtiofsd_is_killed_at_boot() {
-    child_killed("internal-virtiofsd", Phase::Boot, &["the file server for"]);
-}
-
-#[test]
-fn virtiofsd_is_killed_in_a_stage() {
-    child_killed("internal-virtiofsd", Phase::Stage, &["the file server for"]);
+fn children_are_killed_in_a_stage() {
+    children_killed(Phase::Stage, &[QEMU, VIRTIOFSD]);
 }
 
 #[test]
 fn qemu_img_is_killed_while_converting() {
-    child_killed("qemu-img", Phase::Convert, &["qemu-img"]);
+    children_killed(Phase::Convert, &[("qemu-img", "qemu-img")]);
 }
 
 #[test]

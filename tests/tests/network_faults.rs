@@ -8,7 +8,6 @@ const DEADLINE: Duration = Duration::from_secs(300);
 
 /// A build whose mirror has `fault` fails with exit code 4 and says each of `texts`.
 fn fails(fault: Fault, texts: &[&str]) {
-    // A cache of its own for what is fetched: a package that another test has stored would hide the fault.
     let place = Place::new();
     let mirror = Mirror::start(fault);
     place.write("tiny.gpg", mirror::keyring());

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::pty::OnTerminal;
-use particle_vm_tests::{Place, leftovers, measured, place};
+use particle_vm_tests::{Fault, Mirror, Place, leftovers, measured, mirror, place};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -161,16 +161,73 @@ fn with_updates(place: &Place, name: &str, tests: &str) -> PathBuf {
     place.write(&format!("{name}.yml"), changed.trim_end().to_owned() + tests + COMES_UP)
 }
 
+/// A recipe that ships, with a package whose script asks a question: it gets no answer, and does not wait for one.
+fn with_question(place: &Place, name: &str, mirror: &Mirror) -> PathBuf {
+    let recipe = std::fs::read_to_string(place::root().join("recipes").join(format!("{name}.yml"))).unwrap();
+    place.write("tiny.gpg", mirror::keyring());
+    let url = mirror.url();
+    let stages = format!(
+        "\n  - type: sources\n    \
+         options: {{ keep: true, sources: [ {{ name: tiny, uris: [\"{url}\"], suites: [tiny], keyring: tiny.gpg }} ] }}\n  \
+         - type: apt\n    timeout: 10min\n    options: {{ packages: [asks] }}\ndisk:"
+    );
+    let changed = recipe.replacen("\ndisk:", &stages, 1);
+    assert_ne!(recipe, changed);
+    place.write(&format!("{name}.yml"), changed)
+}
+
+/// Tests, the second of which fails.
+const FAILING: &str = r#"
+tests:
+  - name: the one that passes
+    run: echo passed
+    expect: passed
+    timeout: 5min
+  - name: the one that fails
+    run: echo what it says; exit 7
+    expect: something else
+    diag: echo what was found out
+  - name: the one after it
+    run: touch /never
+"#;
+
+/// `test` with tests of which one fails.
+fn a_test_fails(place: &Place, recipe: &Path) {
+    let text = std::fs::read_to_string(recipe).unwrap();
+    let failing = place.write("failing.yml", text.split("\ntests:").next().unwrap().to_owned() + FAILING);
+    let (out, work) = (place.out(), place.work());
+    let arguments: [&std::ffi::OsStr; 8] = [
+        "test".as_ref(),
+        failing.as_os_str(),
+        "--output".as_ref(),
+        out.as_os_str(),
+        "--firmware".as_ref(),
+        "uefi".as_ref(),
+        "--work-dir".as_ref(),
+        work.as_os_str(),
+    ];
+    let outcome = place.start(&arguments).finish(BUILD).exits(1);
+    measured("a test that fails", "seconds", outcome.took.as_secs_f64());
+    let _ = outcome.says(&["the one that fails", "what it says", "7", "what was found out"]);
+    leftovers::no_processes(place);
+    assert_eq!(leftovers::names(&place.work()), Vec::<String>::new());
+}
+
 #[test]
 fn minimal_debug_locale() {
     let place = Place::new();
-    let manifest = build(&place, "minimal-debug-locale", &["BIOS", "UEFI"], &[]);
+    let mirror = Mirror::start(Fault::None);
+    let recipe = with_question(&place, "minimal-debug-locale", &mirror);
+    let manifest = build_file(&place, "minimal-debug-locale", &recipe, &["BIOS", "UEFI"], &[]);
+    let log = std::fs::read_to_string(place.out().join("build.log")).unwrap();
+    assert!(log.contains("Really?") && log.contains("nobody answered"), "{log}");
     assert!(manifest["packages"].as_object().unwrap().len() > 50, "{manifest:#}");
     let raw = std::fs::metadata(place.out().join("minimal-debug-locale.raw")).unwrap();
     let allocated = std::os::unix::fs::MetadataExt::blocks(&raw) * 512;
     measured("minimal-debug-locale", "bytes allocated by the raw image", allocated);
     assert!(allocated < raw.len(), "the raw image is not sparse");
     logs_in(&place, "minimal-debug-locale.raw");
+    a_test_fails(&place, &recipe);
 }
 
 #[test]

@@ -1,0 +1,50 @@
+//! The Debian mirror that this machine uses, for a mirror on loopback that passes on what it has.
+
+use crate::Place;
+use crate::mirror::made;
+use crate::place::root;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// A mirror of Debian.
+#[derive(Debug)]
+pub struct Upstream {
+    url: String,
+    /// Held while something is fetched.
+    fetching: Mutex<()>,
+}
+
+impl Upstream {
+    /// The mirror that a build without `--mirror` uses in `place`.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn of(place: &Place) -> Self {
+        let recipe = root().join("recipes/minimal-debug-locale.yml");
+        let outcome = place.start(&["plan".as_ref(), recipe.as_os_str()]).finish(Duration::from_secs(120)).exits(0);
+        let plan: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        let text = plan.to_string();
+        let url = text.split(r#""mirror":""#).nth(1).and_then(|rest| rest.split('"').next());
+        let url = url.unwrap_or_else(|| panic!("no mirror in {plan:#}")).trim_end_matches('/').to_owned();
+        Self { url, fetching: Mutex::default() }
+    }
+
+    /// A copy of the file `path` of the mirror; none if it cannot be fetched. apt fetches it, which knows this
+    /// machine's proxies and credentials.
+    pub fn file(&self, path: &str) -> Option<PathBuf> {
+        let file = made().join("upstream").join(path);
+        let _alone = self.fetching.lock().unwrap();
+        if !file.exists() {
+            std::fs::create_dir_all(file.parent()?).unwrap();
+            let mut fetch = Command::new("/usr/lib/apt/apt-helper");
+            fetch
+                .args(["-o", "APT::Sandbox::User=root", "download-file"])
+                .arg(format!("{}/{path}", self.url))
+                .arg(&file);
+            fetch.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        }
+        file.exists().then_some(file)
+    }
+}

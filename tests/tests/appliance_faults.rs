@@ -1,0 +1,79 @@
+//! What can go wrong while the appliance is built: mirrors that misbehave, and processes that die in its first VM.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
+
+use nix::sys::signal::Signal;
+use particle_vm_tests::{Fault, Mirror, Place, Running, Upstream, leftovers, measured};
+use std::time::Duration;
+
+/// A build downloads and unpacks some hundred megabytes and starts a VM.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+/// Settings of this machine's apt, which are in force: a server that stalls is given up soon, and not asked again.
+const IMPATIENT: &str = "Acquire::http::Timeout \"5\";\nAcquire::Retries \"0\";\n";
+
+fn is_clean(place: &Place) {
+    leftovers::no_processes(place);
+    let left = leftovers::names(&place.cache().join("particle-vm/appliance"));
+    assert!(left.iter().all(|name| !name.starts_with(".particle-vm-") && name.len() != 64), "{left:?}");
+    assert_eq!(leftovers::names(&place.cache().join("particle-vm/work")), Vec::<String>::new());
+}
+
+/// One place for all, because they share what the mirror of this machine has to give.
+#[test]
+fn a_mirror_misbehaves() {
+    let place = Place::with_empty_cache();
+    let mirror = Mirror::of(Upstream::of(&place), Fault::None);
+    let apt = place.write("apt.conf", IMPATIENT);
+    for (fault, texts) in [
+        (Fault::WrongSignature, &["not signed by Debian's archive keys"][..]),
+        (Fault::MissingPackage, &["404"]),
+        (Fault::StalledPackage, &["timed out"]),
+        (Fault::TruncatedPackage, &["Failed to fetch"]),
+        (Fault::WrongPackage, &["Hash Sum mismatch"]),
+    ] {
+        println!("{fault:?}");
+        mirror.set(fault);
+        let mut command = place.command(&["appliance", "build", "--mirror", &mirror.url()]);
+        command.env("APT_CONFIG", &apt);
+        let outcome = Running::start(command).finish(DEADLINE).exits(4).says(texts);
+        measured(&format!("appliance, {fault:?}"), "seconds to the failure", outcome.took.as_secs_f64());
+        is_clean(&place);
+    }
+}
+
+/// One after the other, because only the first VM of the last build does what the next ones need.
+#[test]
+fn processes_die_in_its_first_vm() {
+    let place = Place::with_empty_cache();
+    let reach = || {
+        let mut running = place.start(&["--progress", "json", "appliance", "build"]);
+        running.wait_for(r#""step":"appliance: first start""#, DEADLINE);
+        running
+    };
+    for (program, text) in [("qemu-system-x86_64", "QEMU"), ("internal-virtiofsd", "the file server for")] {
+        println!("{program}");
+        let running = reach();
+        leftovers::kill(&place, program);
+        let outcome = running.finish(Duration::from_secs(20));
+        assert!([1, 3].contains(&outcome.code), "{outcome:#?}");
+        let _ = outcome.says(&[text]);
+        is_clean(&place);
+    }
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        println!("{signal}");
+        let running = reach();
+        running.signal(signal);
+        let _ = running.finish(Duration::from_secs(10)).exits(130).says(&[signal.as_str()]);
+        is_clean(&place);
+    }
+    let running = reach();
+    running.signal(Signal::SIGKILL);
+    let _ = running.finish(Duration::from_secs(10)).exits(137);
+    leftovers::no_processes(&place);
+
+    let _ = place.start(&["appliance", "build"]).finish(DEADLINE).exits(0);
+    let left = leftovers::names(&place.cache().join("particle-vm/appliance"));
+    assert!(left.iter().all(|name| !name.starts_with(".particle-vm-")), "{left:?}");
+    let outcome = place.start(&["shell", "--", "echo", "it works"]).finish(DEADLINE).exits(0);
+    assert_eq!(outcome.stdout, "it works\n");
+}
