@@ -273,4 +273,31 @@ mod tests {
         slow.recv().await.unwrap();
         events.room().await;
     }
+
+    #[test]
+    fn every_event_is_documented() {
+        let document = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/events.md");
+        let document = std::fs::read_to_string(document).unwrap();
+        let text = String::new;
+        let all = [
+            Event::StepStarted { step: text(), total: None, unit: Unit::Bytes },
+            Event::StepProgress { step: text(), done: 0 },
+            Event::StepFinished { step: text(), seconds: 0.0 },
+            Event::StageStarted { index: 0, count: 0, title: text() },
+            Event::StageOutput { index: 0, line: text() },
+            Event::StageFinished { index: 0, seconds: 0.0, cpu_seconds: 0.0 },
+            Event::Fetched { url: text(), size: 0, cached: false },
+            Event::Warning { message: text() },
+            Event::Detail { message: text() },
+            Event::Output { path: text(), size: 0, sha256: text() },
+        ];
+        for event in all {
+            let json = serde_json::to_value(&event).unwrap();
+            let start = format!("| `{}` | ", json["event"].as_str().unwrap());
+            let row = document.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{start}"));
+            for key in json.as_object().unwrap().keys().filter(|key| *key != "event") {
+                assert!(row.contains(&format!("`{key}`")), "{key} in {row}");
+            }
+        }
+    }
 }

@@ -8,14 +8,11 @@ use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
-use particle_vm_protocol::stage::Copy;
+use particle_vm_protocol::stage::{Copy, MAX_DEPTH};
 use particle_vm_protocol::{Failure, FailureKind};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
-
-/// Deepest nesting of folders. Each level holds an open folder.
-const MAX_DEPTH: usize = 128;
 
 /// Bytes that are copied between two looks at the deadline.
 const STEP: usize = 1 << 20;

@@ -6,13 +6,11 @@ use crate::report::Explain;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
+use particle_vm_protocol::stage::MAX_READ;
 use particle_vm_protocol::{Failure, FailureKind};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-
-/// Largest script or keyring in bytes.
-const MAX_READ: u64 = 16 << 20;
 
 /// Open a file or folder of the recipe's folder. Links may lead elsewhere in that folder, but not out of it.
 ///

@@ -65,7 +65,7 @@ fn index_entry(dirs: &Dirs, mirror: Option<&str>) -> PathBuf {
     let mut name = definition::digest();
     if let Some(mirror) = mirror {
         name += "-";
-        name += &super::hex(&Sha256::digest(mirror))[..16];
+        name += &hex::encode(Sha256::digest(mirror))[..16];
     }
     dirs.appliances().join("index").join(name)
 }
@@ -152,11 +152,17 @@ pub fn list(dirs: &Dirs) -> Result<Vec<Listed>, ApplianceError> {
     Ok(list)
 }
 
+/// Least digits that name an appliance: nothing at all would name any.
+const LEAST_DIGITS: usize = 4;
+
 /// The digest in the cache that begins with `start`.
 ///
 /// # Errors
-/// When there is none, or more than one.
+/// When there is none, or more than one, or `start` is too short to name one.
 pub fn find(dirs: &Dirs, start: &str) -> Result<String, ApplianceError> {
+    if start.len() < LEAST_DIGITS {
+        return Err(ApplianceError::TooShort { digest: start.to_owned(), least: LEAST_DIGITS });
+    }
     let mut found = list(dirs)?.into_iter().map(|listed| listed.digest).filter(|digest| digest.starts_with(start));
     match (found.next(), found.next()) {
         (Some(digest), None) => Ok(digest),
@@ -235,14 +241,18 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let dirs = Dirs::at(cache.path());
         assert!(list(&dirs).unwrap().is_empty());
-        for digest in ["a".repeat(64), format!("ab{}", "0".repeat(62))] {
+        let other = format!("aaaab{}", "0".repeat(59));
+        for digest in ["a".repeat(64), other.clone()] {
             fs::create_dir_all(folder(&dirs, &digest)).unwrap();
         }
         fs::create_dir_all(dirs.appliances().join(".particle-vm-x")).unwrap();
         assert_eq!(list(&dirs).unwrap().len(), 2);
-        assert_eq!(find(&dirs, "ab").unwrap(), format!("ab{}", "0".repeat(62)));
-        assert!(matches!(find(&dirs, "a"), Err(ApplianceError::Ambiguous { .. })));
-        assert!(matches!(find(&dirs, "c"), Err(ApplianceError::Unknown { .. })));
+        assert_eq!(find(&dirs, "aaaab").unwrap(), other);
+        assert!(matches!(find(&dirs, "aaaa"), Err(ApplianceError::Ambiguous { .. })));
+        assert!(matches!(find(&dirs, "cccc"), Err(ApplianceError::Unknown { .. })));
+        for short in ["", "aaa"] {
+            assert!(matches!(find(&dirs, short), Err(ApplianceError::TooShort { .. })), "{short}");
+        }
         remove(&dirs, &"a".repeat(64)).unwrap();
         assert_eq!(list(&dirs).unwrap().len(), 1);
     }

@@ -288,7 +288,7 @@ mod tests {
             archive.append(&ar::Header::new(name.as_bytes().to_vec(), bytes.len() as u64), bytes).unwrap();
         }
         let bytes = std::fs::read(file.path()).unwrap();
-        let sha256 = super::super::hex(&Sha256::digest(&bytes));
+        let sha256 = hex::encode(Sha256::digest(&bytes));
         let package = Package {
             uri: "http://m/x_1_all.deb".into(),
             file: "x_1_all.deb".into(),

@@ -134,7 +134,7 @@ pub fn digest() -> String {
         hash.update((content.len() as u64).to_le_bytes());
         hash.update(content);
     }
-    super::hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 #[cfg(test)]

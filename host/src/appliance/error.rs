@@ -98,6 +98,14 @@ pub enum ApplianceError {
         /// What was asked for.
         digest: String,
     },
+    /// What was asked for is too short to name an appliance.
+    #[error("`{digest}` names no appliance: give at least {least} digits of its digest")]
+    TooShort {
+        /// What was asked for.
+        digest: String,
+        /// Fewest digits.
+        least: usize,
+    },
     /// Several appliances have a digest that begins so.
     #[error("{digest} could be any of several appliances")]
     Ambiguous {
@@ -137,7 +145,11 @@ impl Classify for ApplianceError {
                 Class::Host
             }
             Self::Image(error) if storage_is_full(error) => Class::Host,
-            Self::Unusable { .. } | Self::NoneYet | Self::Unknown { .. } | Self::Ambiguous { .. } => Class::Usage,
+            Self::Unusable { .. }
+            | Self::NoneYet
+            | Self::Unknown { .. }
+            | Self::TooShort { .. }
+            | Self::Ambiguous { .. } => Class::Usage,
             Self::GivenUp => Class::Interrupted,
             Self::Definition(_) | Self::Finished(_) | Self::Kernel(_) | Self::Image(_) | Self::Task(_) => {
                 Class::Internal
@@ -160,7 +172,7 @@ impl Classify for ApplianceError {
             }
             Self::NoneYet => Some("build one with `particle-vm appliance build`".into()),
             Self::InUse { .. } => Some("wait until the build, shell or boot that uses it has ended".into()),
-            Self::Unknown { .. } | Self::Ambiguous { .. } => {
+            Self::Unknown { .. } | Self::TooShort { .. } | Self::Ambiguous { .. } => {
                 Some("`particle-vm appliance list` shows those that there are".into())
             }
             _ => None,

@@ -93,7 +93,7 @@ fn compress(from: &Path, to: &Path, given_up: &GivenUp) -> Result<(), ApplianceE
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    super::hex(&Sha256::digest(bytes))
+    hex::encode(Sha256::digest(bytes))
 }
 
 /// The same for each export: no owner, no time.

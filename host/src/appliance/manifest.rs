@@ -138,7 +138,7 @@ pub fn digest(packages: &Packages) -> String {
     for line in lines {
         hash.update(line);
     }
-    super::hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 /// Size and hash of a file.
@@ -161,7 +161,7 @@ pub fn measure(mut reader: impl Read, mut each: impl FnMut(&[u8]) -> io::Result<
     loop {
         let read = reader.read(&mut buffer)?;
         if read == 0 {
-            return Ok(ManifestFile { size, sha256: super::hex(&hash.finalize()) });
+            return Ok(ManifestFile { size, sha256: hex::encode(hash.finalize()) });
         }
         hash.update(&buffer[..read]);
         each(&buffer[..read])?;

@@ -45,6 +45,9 @@ pub struct Request {
     pub mirror: Option<String>,
 }
 
+/// Room in bytes that building one takes: its packages, their unpacked files in the VM that finishes it, its layers.
+pub const ROOM: u64 = 3 << 29;
+
 /// An appliance whose files are those of its manifest. It is not removed from the cache while there is a handle.
 #[derive(Debug, Clone)]
 pub struct Appliance {
@@ -101,6 +104,19 @@ impl Appliance {
             Some(folder) => Self::open(&folder, dirs).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Whether [`Appliance::ensure`] need not build one, as far as can be told without reading it.
+    ///
+    /// # Errors
+    /// When the mirror of the request is none.
+    pub fn is_there(dirs: &Dirs, request: &Request) -> Result<bool, ApplianceError> {
+        if request.appliance.is_some() {
+            return Ok(true);
+        }
+        let named = apt::named_mirror(request.mirror.as_deref()).map_err(ApplianceError::Fetch)?;
+        let folder = cache::indexed(dirs, named.as_deref()).map(|digest| cache::folder(dirs, &digest));
+        Ok(folder.is_some_and(|folder| folder.exists()))
     }
 
     /// The appliance of the cache, if it is there and whole.
@@ -298,11 +314,6 @@ pub async fn import(dirs: &Dirs, archive: &Path, events: &Events) -> Result<Appl
         cache::enter(dirs, None, found.digest())?;
     }
     Ok(found)
-}
-
-/// Lower-case hexadecimal.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -86,12 +86,12 @@ fn digest_of(manifest: &Manifest) -> String {
         hash.update(name);
         hash.update(&file.sha256);
     }
-    super::hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 fn record_path(folder: &Path, dirs: &Dirs) -> Result<PathBuf, ApplianceError> {
     let whole = folder.canonicalize().map_err(ApplianceError::io("open", folder))?;
-    let name = super::hex(&Sha256::digest(whole.as_os_str().as_encoded_bytes()));
+    let name = hex::encode(Sha256::digest(whole.as_os_str().as_encoded_bytes()));
     Ok(dirs.facts().join(format!("appliance-{}.json", &name[..16])))
 }
 

@@ -1,12 +1,11 @@
 //! `particle-vm build`
 
-use super::options::{Machine, Sources, disk_size, variable};
+use super::options::{Machine, Otherwise, Sources};
 use super::{EXIT_CODES, attach};
 use crate::dirs::Dirs;
-use crate::engine::{Build as Engine, Fate, Options, prepare};
+use crate::engine::{Build as Engine, Fate, prepare};
 use crate::error::Result;
-use crate::output::{Format, Record};
-use crate::plan::Overrides;
+use crate::output::Record;
 use crate::ui::{Ui, terminal};
 use clap::{Args, ValueEnum};
 use particle_vm_protocol::message::Inside;
@@ -25,17 +24,9 @@ pub struct Build {
     /// The recipe
     pub recipe: PathBuf,
 
-    /// Folder for the images [default: out/NAME]
-    #[arg(short, long, value_name = "DIR")]
-    pub output: Option<PathBuf>,
-
-    /// Formats to write, instead of those in the recipe; repeat it or separate them with commas
-    #[arg(short, long = "format", value_enum, value_name = "FORMAT", value_delimiter = ',')]
-    pub formats: Vec<Format>,
-
-    /// Set a variable of the recipe; may be repeated
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = variable)]
-    pub set: Vec<(String, String)>,
+    /// What is said otherwise than in the recipe.
+    #[command(flatten)]
+    pub otherwise: Otherwise,
 
     /// Boot the image on each firmware that it is for, and run the recipe's tests in it
     ///
@@ -50,14 +41,6 @@ pub struct Build {
     /// What to do when a stage fails
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_failure: OnFailure,
-
-    /// Folder for the scratch disk, instead of the cache; it needs space for the unpacked image
-    #[arg(long, value_name = "DIR", env = "PARTICLE_VM_WORK_DIR")]
-    pub work_dir: Option<PathBuf>,
-
-    /// Size of the scratch disk, where the image's tree is built
-    #[arg(long, value_name = "SIZE", value_parser = disk_size)]
-    pub scratch_size: Option<u64>,
 
     /// The VM.
     #[command(flatten)]
@@ -88,7 +71,7 @@ impl Build {
             return Err(attach::AttachError::NoTerminal.into());
         }
         let dirs = Dirs::new()?;
-        let options = self.options();
+        let options = self.otherwise.options(&self.recipe, &self.machine, &self.sources);
         let prepared = prepare(&options, &dirs).await?;
         let (events, mut record) = Record::start(&dirs.logs(), &prepared.recipe.name, ui.events())?;
         let build = Engine::start(prepared, &options, &dirs, self.machine.accel, &events).await;
@@ -122,19 +105,5 @@ impl Build {
             made.publish(record).await?;
         }
         tested.map(|()| 0)
-    }
-
-    fn options(&self) -> Options {
-        let overrides =
-            Overrides { memory_mib: self.machine.memory, scratch_bytes: self.scratch_size, cpus: self.machine.cpus };
-        Options {
-            recipe: self.recipe.clone(),
-            variables: self.set.iter().cloned().collect(),
-            output: self.output.clone(),
-            formats: self.formats.clone(),
-            work_dir: self.work_dir.clone(),
-            overrides,
-            sources: self.sources.clone().into(),
-        }
     }
 }

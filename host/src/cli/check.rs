@@ -2,7 +2,7 @@
 
 use super::options::variable;
 use super::{EXIT_CODES, stdout};
-use crate::error::{Classify, Result};
+use crate::error::{Error, Result};
 use crate::recipe;
 use crate::ui::Ui;
 use clap::Args;
@@ -28,21 +28,26 @@ impl Check {
     /// Check them all.
     ///
     /// # Errors
-    /// When standard output cannot be written to. Problems of a recipe are reported one recipe after the other.
+    /// When a recipe has a problem. Those of several recipes are reported one after the other, and the last is given back.
     pub fn run(self, ui: &Ui) -> Result<u8> {
         let variables = self.set.into_iter().collect();
-        let mut code = 0;
+        let mut problem: Option<Error> = None;
         for path in self.recipes {
             match recipe::load(&path, &variables) {
                 Ok(recipe) => {
-                    stdout::print(format!("{}: {} stages, no problem\n", path.display(), recipe.stages.len()))?
+                    let stages = match recipe.stages.len() {
+                        1 => "1 stage".to_owned(),
+                        count => format!("{count} stages"),
+                    };
+                    stdout::print(format!("{}: {stages}, no problem\n", path.display()))?
                 }
                 Err(findings) => {
-                    code = findings.class().exit_code();
-                    ui.report(&findings.into());
+                    if let Some(earlier) = problem.replace(findings.into()) {
+                        ui.report(&earlier);
+                    }
                 }
             }
         }
-        Ok(code)
+        problem.map_or(Ok(0), Err)
     }
 }

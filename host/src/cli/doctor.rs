@@ -21,7 +21,7 @@ pub struct Doctor {
     pub json: bool,
 
     /// Folder for scratch disks, as for `build`
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "PARTICLE_VM_WORK_DIR")]
     pub work_dir: Option<PathBuf>,
 
     /// Folder for outputs, as for `build`

@@ -1,10 +1,13 @@
 //! Options that several verbs share.
 
 use crate::engine;
-use crate::recipe::{MIB, Size, Timeout};
+use crate::output::Format;
+use crate::plan::Overrides;
+use crate::recipe::{MIB, Size, Timeout, limits};
 use crate::vm::Accel;
 use clap::Args;
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where the appliance and the packages come from.
@@ -33,7 +36,7 @@ pub struct Machine {
     pub memory: Option<u64>,
 
     /// Processors of the VM
-    #[arg(long, value_name = "COUNT", env = "PARTICLE_VM_CPUS", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "COUNT", env = "PARTICLE_VM_CPUS", value_parser = cpus)]
     pub cpus: Option<u32>,
 
     /// Acceleration: auto takes KVM where a guest runs with it, and emulation elsewhere
@@ -41,22 +44,65 @@ pub struct Machine {
     pub accel: Accel,
 }
 
-/// Memory in MiB.
-fn memory(text: &str) -> Result<u64, String> {
-    let mib = text.parse::<Size>()?.0 / MIB;
-    match mib {
-        128..=0xff_ffff => Ok(mib),
-        _ => Err(format!("`{text}` is no memory that a VM can have: give at least 128MiB, like `2GiB`")),
+/// What of a build is said otherwise than in its recipe.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Otherwise {
+    /// Folder for the images [default: out/NAME]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Formats to write, instead of those in the recipe; repeat it or separate them with commas
+    #[arg(short, long = "format", value_enum, value_name = "FORMAT", value_delimiter = ',')]
+    pub formats: Vec<Format>,
+
+    /// Set a variable of the recipe; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = variable)]
+    pub set: Vec<(String, String)>,
+
+    /// Folder for the scratch disk, instead of the cache; it needs space for the unpacked image
+    #[arg(long, value_name = "DIR", env = "PARTICLE_VM_WORK_DIR")]
+    pub work_dir: Option<PathBuf>,
+
+    /// Size of the scratch disk, where the image's tree is built
+    #[arg(long, value_name = "SIZE", value_parser = disk_size)]
+    pub scratch_size: Option<u64>,
+}
+
+impl Otherwise {
+    /// What the engine goes by.
+    pub fn options(&self, recipe: &Path, machine: &Machine, sources: &Sources) -> engine::Options {
+        let overrides = Overrides { memory_mib: machine.memory, scratch_bytes: self.scratch_size, cpus: machine.cpus };
+        engine::Options {
+            recipe: recipe.to_owned(),
+            variables: self.set.iter().cloned().collect(),
+            output: self.output.clone(),
+            formats: self.formats.clone(),
+            work_dir: self.work_dir.clone(),
+            overrides,
+            sources: sources.clone().into(),
+        }
     }
 }
 
-/// The size of a disk in bytes.
-pub fn disk_size(text: &str) -> Result<u64, String> {
-    let size = text.parse::<Size>()?.0;
-    match size / MIB {
-        64..=0xfff_ffff => Ok(size.next_multiple_of(MIB)),
-        _ => Err(format!("`{text}` is no size that the disk can have: give at least 64MiB, like `8GiB`")),
-    }
+/// Memory in MiB.
+fn memory(text: &str) -> Result<u64, String> {
+    Ok(in_range("memory", text, &limits::MEMORY)? / MIB)
+}
+
+/// The size of a scratch disk in bytes.
+fn disk_size(text: &str) -> Result<u64, String> {
+    in_range("the scratch disk", text, &limits::SCRATCH)
+}
+
+fn in_range(what: &str, text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
+    let size = text.parse::<Size>()?;
+    limits::size(what, size, range).map_or(Ok(size.0), Err)
+}
+
+fn cpus(text: &str) -> Result<u32, String> {
+    let (least, most) = (limits::CPUS.start(), limits::CPUS.end());
+    let count = text.parse().ok().filter(|count| limits::CPUS.contains(count));
+    count.ok_or_else(|| format!("a VM has between {least} and {most} processors"))
 }
 
 impl From<Sources> for engine::Sources {
@@ -67,7 +113,8 @@ impl From<Sources> for engine::Sources {
 
 /// A length of time.
 pub fn timeout(text: &str) -> Result<Duration, String> {
-    Ok(text.parse::<Timeout>()?.0)
+    let timeout = text.parse::<Timeout>()?;
+    limits::timeout(timeout).map_or(Ok(timeout.0), Err)
 }
 
 /// A variable of a recipe, `NAME=VALUE`.
@@ -85,7 +132,15 @@ mod tests {
     #[test]
     fn a_memory_without_a_unit_is_refused() {
         assert_eq!(memory("2GiB"), Ok(2048));
-        assert!(memory("2048").unwrap_err().contains("2GiB"));
+        assert_eq!(memory("2048").unwrap_err(), "memory is between 256MiB and 1TiB, and not 2KiB");
+    }
+
+    #[test]
+    fn what_a_recipe_refuses_the_command_line_refuses() {
+        assert!(timeout("0s").unwrap_err().contains("between 1s and 7days"));
+        assert!(cpus("65").is_err() && cpus("0").is_err() && cpus("64").is_ok());
+        assert_eq!(disk_size("512MiB"), Ok(512 << 20));
+        assert!(disk_size("64MiB").is_err() && disk_size("1GB").unwrap_err().contains("multiple of 1MiB"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `particle-vm plan`
 
-use super::options::{Sources, variable};
+use super::options::{Machine, Otherwise, Sources};
 use super::{EXIT_CODES, stdout};
 use crate::dirs::Dirs;
-use crate::engine::{Options, prepare};
+use crate::engine::prepare;
 use crate::error::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -11,16 +11,20 @@ use std::path::PathBuf;
 /// Print what a build would do, as JSON
 ///
 /// The stages with everything resolved, the disk with its partitions, what it takes of this machine, and the hosts that
-/// the VM may reach. Nothing is started.
+/// the VM may reach. It takes the options of `build` that change any of that. Nothing is started.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXIT_CODES)]
 pub struct Plan {
     /// The recipe
     pub recipe: PathBuf,
 
-    /// Set a variable of the recipe; may be repeated
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = variable)]
-    pub set: Vec<(String, String)>,
+    /// What is said otherwise than in the recipe.
+    #[command(flatten)]
+    pub otherwise: Otherwise,
+
+    /// The VM.
+    #[command(flatten)]
+    pub machine: Machine,
 
     /// The sources.
     #[command(flatten)]
@@ -33,12 +37,7 @@ impl Plan {
     /// # Errors
     /// When something is wrong with the recipe, or no mirror is known.
     pub async fn run(self) -> Result<u8> {
-        let options = Options {
-            recipe: self.recipe,
-            variables: self.set.into_iter().collect(),
-            sources: self.sources.into(),
-            ..Options::default()
-        };
+        let options = self.otherwise.options(&self.recipe, &self.machine, &self.sources);
         let prepared = prepare(&options, &Dirs::new()?).await?;
         stdout::print_json(&prepared.planned)?;
         Ok(0)

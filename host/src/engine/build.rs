@@ -2,7 +2,7 @@
 
 use super::explain::explain;
 use super::files;
-use super::host::Host;
+use super::host::{Host, Sources};
 use super::prepare::{Options, Prepared};
 use super::{Fate, boot};
 use crate::appliance::Appliance;
@@ -61,7 +61,7 @@ impl Build {
         let folder = OutputFolder::prepare(&prepared.output, &prepared.recipe.name, &prepared.formats)?;
         let host = Host::detect(dirs.clone(), accel, events).await?;
         let work_dir = options.work_dir.clone().unwrap_or_else(|| host.dirs.work());
-        room(&prepared, &work_dir, &host)?;
+        room(&prepared, &work_dir, &host, &options.sources)?;
         let workspace = Workspace::new(&work_dir)?;
         let appliance = host.appliance(&options.sources, events).await?;
 
@@ -175,10 +175,11 @@ impl Made {
     }
 }
 
-/// Is there room for the scratch disk, the target and the outputs?
-fn room(prepared: &Prepared, work_dir: &Path, host: &Host) -> Result<()> {
+/// Is there room for the scratch disk, the target, the outputs, and the appliance when it has to be built first?
+fn room(prepared: &Prepared, work_dir: &Path, host: &Host, sources: &Sources) -> Result<()> {
     let estimate = space::Estimate::from(&prepared.planned.needs);
-    let needs = space::needs(work_dir, &prepared.output, &host.dirs.store(), &estimate, &prepared.formats);
+    let mut needs = space::needs(work_dir, &prepared.output, &host.dirs.store(), &estimate, &prepared.formats);
+    needs.extend(host.appliance_need(sources)?);
     Ok(space::check(&needs)?)
 }
 

@@ -5,6 +5,7 @@ use crate::output::digest;
 use crate::output::manifest::File;
 use crate::recipe::Recipe;
 use particle_vm_protocol::Stage;
+use particle_vm_protocol::stage::MAX_DEPTH;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::io;
@@ -13,9 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::JoinHandle;
-
-/// Deepest nesting of folders; the guest refuses more.
-const MAX_DEPTH: usize = 128;
 
 /// What the stages of `recipe` name in its folder. The guest sees that folder when there is something.
 pub(super) fn named(recipe: &Recipe) -> Vec<&str> {

@@ -1,9 +1,10 @@
 //! What every verb that starts a VM needs: the cache, QEMU, the appliance.
 
-use crate::appliance::{Appliance, Request};
+use crate::appliance::{self, Appliance, Request};
 use crate::dirs::Dirs;
 use crate::error::Result;
 use crate::event::Events;
+use crate::output::space::Need;
 use crate::vm::{Accel, Accelerator, Hypervisor, Session, VmConfig};
 use crate::workspace::Workspace;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,21 @@ impl Host {
     pub async fn appliance(&self, sources: &Sources, events: &Events) -> Result<Appliance> {
         let request = Request { appliance: sources.appliance.clone(), mirror: sources.mirror.clone() };
         Ok(Appliance::ensure(&self.dirs, &self.hypervisor, &request, events).await?)
+    }
+
+    /// The room that the appliance will take, when it has to be built.
+    ///
+    /// # Errors
+    /// When `sources` names no mirror.
+    pub fn appliance_need(&self, sources: &Sources) -> Result<Option<Need>> {
+        let request = Request { appliance: sources.appliance.clone(), mirror: sources.mirror.clone() };
+        let missing = !Appliance::is_there(&self.dirs, &request)?;
+        Ok(missing.then(|| Need {
+            what: "appliance".into(),
+            dir: self.dirs.appliances(),
+            bytes: appliance::ROOM,
+            flag: "XDG_CACHE_HOME",
+        }))
     }
 
     /// What a VM runs with here. Where nobody knows yet whether KVM works, a VM of `appliance` finds out.

@@ -4,9 +4,9 @@ use super::host::{Sources, processors};
 use crate::apt;
 use crate::dirs::Dirs;
 use crate::error::Result;
-use crate::output::Format;
+use crate::output::{Format, space};
 use crate::plan::{HostFacts, Overrides, Planned, plan};
-use crate::recipe::{self, Recipe};
+use crate::recipe::{self, Findings, Recipe};
 use particle_vm_protocol::Stage;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,10 @@ pub struct Prepared {
 /// When something is wrong with the recipe, or no mirror is known.
 pub async fn prepare(options: &Options, dirs: &Dirs) -> Result<Prepared> {
     let recipe = recipe::load(&options.recipe, &options.variables)?;
+    recipe.check_formats(&options.formats)?;
+    let output = options.output.clone().unwrap_or_else(|| default_output(&recipe.name));
+    let work_dir = options.work_dir.clone().unwrap_or_else(|| dirs.work());
+    apart(&recipe, &[(&output, "--output"), (&work_dir, "--work-dir")])?;
     let mirror = match apt::named_mirror(options.sources.mirror.as_deref())? {
         Some(named) => Some(named),
         // A recipe that names its own needs none of the host.
@@ -60,7 +64,6 @@ pub async fn prepare(options: &Options, dirs: &Dirs) -> Result<Prepared> {
     let facts = HostFacts { mirror, apt_conf: apt::settings().await?, emulated: true, cpus: processors() };
     let planned = plan(&recipe, &facts, &options.overrides)?;
     let formats = if options.formats.is_empty() { recipe.output.formats.clone() } else { options.formats.clone() };
-    let output = options.output.clone().unwrap_or_else(|| default_output(&recipe.name));
     Ok(Prepared { recipe, facts, planned, formats, output })
 }
 
@@ -69,6 +72,79 @@ pub fn default_output(name: &str) -> PathBuf {
     Path::new("out").join(name)
 }
 
+/// A folder that is copied into the image must not hold the image, nor the scratch disk.
+///
+/// # Errors
+/// When one does.
+fn apart(recipe: &Recipe, places: &[(&Path, &str)]) -> Result<()> {
+    for (index, stage) in recipe.stages.iter().enumerate() {
+        let Stage::Copy(options) = &stage.stage else { continue };
+        let Ok(source) = recipe.folder().join(&options.source).canonicalize() else { continue };
+        for (place, flag) in places {
+            let there = space::existing(place);
+            let rest = place.strip_prefix(there).unwrap_or(place);
+            if there.canonicalize().is_ok_and(|there| there.join(rest).starts_with(&source)) {
+                let path = recipe::Path::root().key("stages").index(index).key("options").key("source");
+                let message =
+                    format!("`{}` holds {}, where the build writes its disks", options.source, place.display());
+                let help = format!("name a folder in it that is to be copied, or another place with {flag}");
+                return Err(Findings::from(recipe.finding(&path, message).help(help)).into());
+            }
+        }
+    }
+    Ok(())
+}
+
 fn names_mirror(recipe: &Recipe) -> bool {
     recipe.stages.iter().any(|stage| matches!(&stage.stage, Stage::Debootstrap(options) if options.mirror.is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Class;
+    use std::fs;
+
+    fn options(folder: &Path, more: &str) -> Options {
+        let text = format!(
+            "name: x\nstages:\n  - {{ type: debootstrap, options: {{ suite: trixie, mirror: 'http://m.example/debian' }} \
+             }}\n{more}"
+        );
+        fs::write(folder.join("r.yml"), text).unwrap();
+        Options { recipe: folder.join("r.yml"), ..Options::default() }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_copied_does_not_hold_the_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let dirs = Dirs::at(folder.path().join("cache").as_path());
+        fs::create_dir(folder.path().join("data")).unwrap();
+        for (source, output, message) in [
+            (".", "out/x", Some("`.` holds ")),
+            ("data", "data/x", Some("`data` holds ")),
+            ("data", "database/x", None),
+        ] {
+            let copy = format!("  - {{ type: copy, options: {{ source: {source}, destination: /srv }} }}\n");
+            let mut options = options(folder.path(), &format!("{copy}disk: {{ size: 4GiB }}\n"));
+            options.output = Some(folder.path().join(output));
+            options.work_dir = Some("/var/tmp".into());
+            let prepared = prepare(&options, &dirs).await;
+            let said = prepared.err().map(|error| error.get().details().unwrap_or_default());
+            assert_eq!(said.is_some(), message.is_some(), "{said:?}");
+            assert!(message.is_none_or(|message| said.unwrap().contains(message)));
+        }
+    }
+
+    #[tokio::test]
+    async fn formats_of_the_command_line_are_checked_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let dirs = Dirs::at(folder.path());
+        let mut options = options(folder.path(), "disk: { size: 4TiB }\noutput: { formats: [raw] }\n");
+        assert!(prepare(&options, &dirs).await.is_ok());
+        options.formats = vec![Format::Vhd];
+        let error = prepare(&options, &dirs).await.unwrap_err();
+        assert_eq!(error.get().class(), Class::Usage);
+        let said = error.get().details().unwrap();
+        assert!(said.contains("`--format vhd`: a vhd holds at most 2040GiB"), "{said}");
+    }
 }

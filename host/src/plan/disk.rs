@@ -2,7 +2,7 @@
 
 use super::identity::Identity;
 use super::*;
-use crate::recipe::{EDGE, Partition, layout};
+use crate::recipe::{EDGE, Partition};
 use particle_vm_protocol::{self as protocol, Disk, Filesystem, FormattedFilesystem};
 
 /// Resolves the disk of `recipe`.

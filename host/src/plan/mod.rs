@@ -11,9 +11,9 @@ mod network;
 pub use needs::Needs;
 
 use crate::error::{Class, Classify};
-use crate::recipe::{Findings, GIB, MIB, Path, Recipe, Size, firmwares};
+use crate::recipe::{Findings, GIB, MIB, Path, Recipe, Size, firmwares, layout, root_argument};
 use particle_vm_protocol::frame::{FrameError, MAX_FRAME};
-use particle_vm_protocol::{FromHost, Job, Plan, PlannedStage, Stage, frame};
+use particle_vm_protocol::{FromHost, Job, PartitionKind, Plan, PlannedStage, Stage, frame};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -112,13 +112,16 @@ pub fn plan(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Result
     };
     let job = FromHost::Start(Box::new(Job::Build(Box::new(plan.clone()))));
     let encoded = frame::encode(&job).map_err(PlanError::TooLarge)?;
-    let digest = hex(&Sha256::digest(&encoded));
+    let digest = hex::encode(Sha256::digest(&encoded));
     let needs = needs::needs(recipe, facts, overrides);
     Ok(Planned { plan, digest, needs, allow })
 }
 
 fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanError> {
     let mirror = mirror(recipe, facts)?;
+    let partitions = layout(&recipe.disk, recipe.bootloader());
+    let root = partitions.iter().find(|partition| partition.kind == PartitionKind::Root);
+    let root_argument = root.and_then(root_argument);
     let count = recipe.stages.len();
     let planned = recipe.stages.iter().enumerate().map(|(index, written)| {
         let mut stage = written.stage.clone();
@@ -129,6 +132,7 @@ fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanE
                     source.uris.push(mirror.clone());
                 }
             }
+            Stage::Kernel(options) => options.cmdline.extend(root_argument.clone()),
             Stage::Bootloader(options) => {
                 options.firmware = firmwares(Some(options), recipe.disk.sector_size);
                 options.firmware.sort_unstable();
@@ -151,14 +155,9 @@ fn mirror(recipe: &Recipe, facts: &HostFacts) -> Result<String, PlanError> {
     named.or_else(|| facts.mirror.clone()).ok_or(PlanError::NoMirror)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use particle_vm_protocol::PartitionKind;
     use std::collections::BTreeMap;
     use std::path::Path as FilePath;
 
@@ -190,10 +189,41 @@ mod tests {
         let planned = plan(&shipped("simple-cli-bootable.yml"), &facts(), &Overrides::default()).unwrap();
         let kinds: Vec<_> = planned.plan.disk.partitions.iter().map(|partition| partition.kind).collect();
         assert_eq!(kinds, [PartitionKind::BiosBoot, PartitionKind::Esp, PartitionKind::Root]);
-        assert_eq!(planned.plan.stages[1].title, "2/10 base system");
+        assert_eq!(planned.plan.stages[1].title, "2/11 base system");
         assert_eq!(planned.plan.disk.partitions[2].size, None);
         let esp = planned.plan.disk.partitions[1].filesystem.as_ref().unwrap();
         assert_eq!((esp.label.as_str(), esp.uuid.len()), ("ESP", 9));
+    }
+
+    #[test]
+    fn the_kernel_is_told_what_the_root_takes_at_its_first_mount_only() {
+        let text = "name: x
+stages:
+  - { type: debootstrap, options: { suite: trixie } }
+  - { type: kernel, options: { cmdline: [quiet] } }
+disk: { size: 4GiB, partitions: [{ kind: root, grow: true, options: [noatime, data=journal] }] }
+";
+        let source = crate::recipe::Source::new("r.yml", text);
+        let recipe = crate::recipe::parse(source, FilePath::new("."), &BTreeMap::new()).unwrap();
+        let planned = plan(&recipe, &facts(), &Overrides::default()).unwrap();
+        let Stage::Kernel(kernel) = &planned.plan.stages[1].stage else { panic!() };
+        assert_eq!(kernel.cmdline, ["quiet", "rootflags=data=journal"]);
+    }
+
+    #[test]
+    fn files_that_are_copied_take_their_room() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::File::create(folder.path().join("large")).unwrap().set_len(5 * GIB).unwrap();
+        let text = "name: x
+stages:
+  - { type: debootstrap, options: { suite: trixie } }
+  - { type: copy, options: { source: ., destination: /srv } }
+disk: { size: 9GiB }
+";
+        let source = crate::recipe::Source::new("r.yml", text);
+        let recipe = crate::recipe::parse(source, folder.path(), &BTreeMap::new()).unwrap();
+        let planned = plan(&recipe, &facts(), &Overrides::default()).unwrap();
+        assert!((5 * GIB..6 * GIB).contains(&planned.needs.content_bytes), "{:?}", planned.needs);
     }
 
     #[test]

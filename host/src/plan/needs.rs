@@ -60,5 +60,5 @@ fn content(recipe: &Recipe) -> u64 {
         Stage::Bootloader(_) => 100 * MIB,
         _ => MIB,
     });
-    stages.sum()
+    stages.sum::<u64>().saturating_add(recipe.copied())
 }

@@ -6,7 +6,7 @@
 use super::finding::{Finding, Findings, MAX_FINDINGS, Source};
 use super::path::{Path, Step};
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
-use serde_json::{Map, Number, Value};
+use serde_json::{Number, Value};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -89,18 +89,6 @@ impl Node {
         matches!(self.kind, Kind::Scalar { value: Value::Null, .. })
     }
 
-    /// The value without its places, aliases unfolded.
-    pub fn to_value(&self) -> Value {
-        match &self.kind {
-            Kind::Scalar { value, .. } => value.clone(),
-            Kind::List(items) => items.iter().map(|item| item.to_value()).collect(),
-            Kind::Mapping(entries) => {
-                let pairs = entries.iter().map(|entry| (entry.key.clone(), entry.node.to_value()));
-                Value::Object(pairs.collect::<Map<_, _>>())
-            }
-        }
-    }
-
     /// Where the key that `path` ends in stands.
     pub fn locate_key(&self, path: &Path) -> Range<usize> {
         let key = path.split_last().and_then(|(above, step)| match step {
@@ -110,7 +98,8 @@ impl Node {
         key.map_or_else(|| self.locate(path), |entry| entry.key_span.clone())
     }
 
-    fn at(&self, path: &Path) -> Option<&Node> {
+    /// The value at `path`.
+    pub fn at(&self, path: &Path) -> Option<&Node> {
         path.steps().iter().try_fold(self, |node, step| match step {
             Step::Key(key) => node.get(key).map(Arc::as_ref),
             Step::Index(index) => node.items().get(*index).map(Arc::as_ref),
@@ -149,6 +138,8 @@ pub fn read(source: &Source) -> Result<(Arc<Node>, Vec<Finding>), Findings> {
     for event in Parser::new_from_str(source.text()) {
         let (event, span) = event.map_err(|error| {
             let at = builder.characters.byte(error.marker().index());
+            // The parser stands behind a tab that it does not like.
+            let at = at - usize::from(source.text().get(..at).is_some_and(|before| before.ends_with('\t')));
             Finding::new(source, at..at, format!("this is not YAML: {}", error.info()))
         })?;
         let start = builder.characters.byte(span.start.index());

@@ -20,12 +20,15 @@ const MAX_TEXT: usize = 400;
 pub struct Source {
     name: Arc<str>,
     text: Arc<str>,
+    // The same bytes with line feeds only: what lines are counted in, and what is shown.
+    lines: Arc<str>,
 }
 
 impl Source {
     /// `text`, which was read from `name`.
     pub fn new(name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), text: text.into() }
+        let text = text.into();
+        Self { name: name.into(), lines: with_line_feeds(&text), text }
     }
 
     /// The text.
@@ -45,10 +48,24 @@ impl Source {
 
     /// Line and column of a byte, both from 1, the column in characters.
     pub fn position(&self, byte: usize) -> (usize, usize) {
-        let before = self.text.get(..byte).unwrap_or(&self.text);
+        let before = self.lines.get(..byte).unwrap_or(&self.lines);
         let line = before.rfind('\n').map_or(0, |newline| newline + 1);
         (before.matches('\n').count() + 1, before[line..].chars().count() + 1)
     }
+}
+
+/// To YAML a carriage return ends a line too (YAML 1.2, 5.4). One before a line feed is part of that end.
+fn with_line_feeds(text: &Arc<str>) -> Arc<str> {
+    if !text.contains('\r') {
+        return Arc::clone(text);
+    }
+    let mut following = text.chars().skip(1);
+    let lines = text.chars().map(|c| match (c, following.next()) {
+        ('\r', Some('\n')) => ' ',
+        ('\r', _) => '\n',
+        _ => c,
+    });
+    lines.collect::<String>().into()
 }
 
 /// One thing that is wrong with a recipe.
@@ -210,17 +227,17 @@ impl SourceCode for Source {
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
         // The handler asks without context for the mark's own line and column.
         if (before, after) == (0, 0) {
-            return self.text().read_span(span, 0, 0);
+            return self.lines.read_span(span, 0, 0);
         }
         // The line of the mark and no other; of a very long one what is around the mark, because the handler pads with
         // format widths, which end at 65535.
         let (start, end) = (span.offset(), span.offset() + span.len());
-        let before_mark = self.text().get(..start).unwrap_or_default();
+        let before_mark = self.lines.get(..start).unwrap_or_default();
         let line = before_mark.rfind('\n').map_or(0, |newline| newline + 1);
         let from = line.max(self.boundary(start.saturating_sub(MAX_TEXT)));
-        let rest = self.text().get(end..).unwrap_or_default();
-        let to = rest.find('\n').map_or(self.text().len(), |length| end + length).min(self.boundary(end + MAX_TEXT));
-        self.text().read_span(&(from..to).into(), 0, 0)
+        let rest = self.lines.get(end..).unwrap_or_default();
+        let to = rest.find('\n').map_or(self.lines.len(), |length| end + length).min(self.boundary(end + MAX_TEXT));
+        self.lines.read_span(&(from..to).into(), 0, 0)
     }
 }
 

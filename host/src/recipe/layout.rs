@@ -94,7 +94,8 @@ fn fill_in(disk: &Disk, mut partition: Partition) -> Partition {
     partition
 }
 
-fn own_mountpoint(kind: PartitionKind) -> Option<&'static str> {
+/// Where partitions of this kind are mounted, as far as they have a place of their own.
+pub(super) fn own_mountpoint(kind: PartitionKind) -> Option<&'static str> {
     match kind {
         PartitionKind::Root => Some("/"),
         PartitionKind::Esp => Some("/boot/efi"),

@@ -5,26 +5,33 @@ mod check;
 mod document;
 mod finding;
 mod layout;
+pub mod limits;
+mod near;
 mod path;
 mod reference;
+mod rootflags;
 mod schema;
 mod sections;
 mod shape;
 mod size;
 mod types;
+mod unread;
 mod variables;
 
 pub use finding::{Finding, Findings, Source};
 pub use layout::{EDGE, firmwares, layout};
 pub use path::{Path, Step};
 pub use reference::reference;
+pub use rootflags::argument as root_argument;
 pub use schema::schema;
 pub use size::{GIB, MIB, Size, Timeout};
 pub use types::{Architecture, Disk, Network, Output, Partition, Recipe, RecipeStage, Resources, Test};
 
+use crate::output::Format;
 use document::MAX_BYTES;
 use particle_vm_protocol::Stage;
 use particle_vm_protocol::stage::Bootloader;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -53,23 +60,21 @@ pub fn load(path: &FilePath, variables: &BTreeMap<String, String>) -> Result<Rec
 /// Everything that is wrong with it.
 pub fn parse(source: Source, folder: &FilePath, variables: &BTreeMap<String, String>) -> Result<Recipe, Findings> {
     let (root, mut findings) = document::read(&source)?;
-    let (root, unknown) = variables::replace(&source, &root, variables);
-    findings.extend(shape::check(&source, &root));
-    let (sections, misfits) = sections::read(&source, &root);
-    findings.extend(check::check(&source, &root, folder, &sections));
+    let variables::Replaced { root, findings: unknown, without } = variables::replace(&source, &root, variables);
+    let shape::Shaped { findings: misfits, value, unread } = shape::check(&source, &root);
+    findings.extend(misfits);
+    let sections = sections::read(&value, unread);
+    let check::Checked { findings: wrong, copied } = check::check(&source, &root, folder, &sections);
+    findings.extend(wrong);
     // What else there is to say about a value whose variable is missing only misleads.
-    findings.retain(|finding| !unknown.iter().any(|missing| missing.place() == finding.place()));
+    findings.retain(|finding| !without.contains(&finding.place()));
     findings.extend(unknown);
-    if findings.is_empty() {
-        // Only a defect of the schema lets one through to here.
-        findings.extend(misfits);
+    if let Some(findings) = Findings::new(findings) {
+        return Err(findings);
     }
-    let mut recipe = match (sections.recipe, Findings::new(findings)) {
-        (Some(recipe), None) => recipe,
-        (_, Some(findings)) => return Err(findings),
-        (None, None) => return Err(Finding::new(&source, 0..0, "this is not a recipe").into()),
-    };
-    recipe.origin = types::Origin { source, root: Some(root), folder: folder.to_owned() };
+    // Only a defect of the schema lets a misfit through to here.
+    let mut recipe = Recipe::deserialize(value).map_err(|error| Finding::new(&source, 0..0, error.to_string()))?;
+    recipe.origin = types::Origin { source, root: Some(root), folder: folder.to_owned(), copied };
     Ok(recipe)
 }
 
@@ -82,6 +87,23 @@ impl Recipe {
     /// The folder whose files the recipe can use, and which the guest sees.
     pub fn folder(&self) -> &FilePath {
         &self.origin.folder
+    }
+
+    /// How many bytes the files of its folder have that it copies into the image.
+    pub fn copied(&self) -> u64 {
+        self.origin.copied
+    }
+
+    /// Whether its disk can be written in `formats`, which the command line names instead of its own.
+    ///
+    /// # Errors
+    /// With what is wrong with them.
+    pub fn check_formats(&self, formats: &[Format]) -> Result<(), Findings> {
+        let wrong = formats.iter().enumerate().filter_map(|(index, format)| {
+            let (message, help) = check::unfit(*format, &formats[..index], Some(&self.disk))?;
+            Some(Finding::of_file(self.origin.source.name(), format!("`--format {format}`: {message}")).help(help))
+        });
+        Findings::new(wrong.collect()).map_or(Ok(()), Err)
     }
 
     /// A finding about the value at `path`, made after the recipe was read.

@@ -43,6 +43,16 @@ impl Path {
         self.0.split_last().map(|(last, above)| (Self(above.to_vec()), last))
     }
 
+    /// The path, and those of all that is around it.
+    pub fn prefixes(&self) -> impl Iterator<Item = Self> {
+        (0..=self.0.len()).map(|length| Self(self.0[..length].to_vec()))
+    }
+
+    /// Whether this is `above`, or something in it.
+    pub fn starts_with(&self, above: &Self) -> bool {
+        self.0.starts_with(&above.0)
+    }
+
     fn step(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);

@@ -1,7 +1,7 @@
 //! The reference of recipes, made from their schema.
 
 use super::alias;
-use super::schema::{resolve, schema, stage_types};
+use super::schema::{schema, some, stage_types};
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -14,13 +14,15 @@ const BEGIN: &str = "\
 A recipe is one YAML document. `particle-vm check recipe.yml` tells everything that is wrong with one, with its place;
 `particle-vm schema` prints the JSON Schema for editors. `recipes/` has some to start from.
 
-Nothing is ignored: a key that is not in this reference is an error.
+Nothing is ignored: a key that is not in this reference is an error. A key that may be left out may also stand there
+without a value (`groups:`); it is the same.
 
 - **Sizes** are a number with a unit, `512MiB` or `4GiB`, or a whole number of bytes.
 - **Times** are numbers with units, `90s`, `20min` or `1h 30min`.
 - **Files** of a recipe (`source`, `file`, `keyring`) are named relative to the recipe's folder and lie in it.
 - **Variables**: `${NAME}` in a value stands for the variable of this name under `variables`, or for what
   `--set NAME=VALUE` gives. A value without quotes is read as YAML again after that, so that `cpus: ${CPUS}` is a number.
+  The value of a variable itself is text as it is written: `CPUS: 2` and `CPUS: \"2\"` are the same.
   In `script`, `content`, `run`, `expect` and `diag`, what is no variable of the recipe stays as it is, for the shell.
   Within `[ ]` and `{ }` YAML wants quotes around it: `[\"${SUITE}\"]`.
 ";
@@ -122,11 +124,12 @@ fn kind(schema: &'static Value) -> (String, Option<&'static Value>) {
         Some("timeout") => return ("time".into(), None),
         _ => {}
     }
-    if schema["type"] != "array" && !variants(schema).is_empty() {
+    if !is_list(schema) && !variants(schema).is_empty() {
         return ("name".into(), None);
     }
     if let Some(values) = schema["enum"].as_array() {
-        return (values.iter().map(Value::to_string).collect::<Vec<_>>().join(" or "), None);
+        let values = values.iter().filter(|value| !value.is_null()).map(Value::to_string);
+        return (values.collect::<Vec<_>>().join(" or "), None);
     }
     let single = match &schema["type"] {
         Value::Array(kinds) => kinds.iter().find(|kind| *kind != "null").and_then(Value::as_str),
@@ -148,16 +151,13 @@ fn kind(schema: &'static Value) -> (String, Option<&'static Value>) {
     }
 }
 
-/// The schema of a value that may be left out.
-fn some(schema: &'static Value) -> &'static Value {
-    let either = schema["anyOf"].as_array().into_iter().flatten();
-    let schema = either.into_iter().find(|one| one["type"] != "null").unwrap_or(schema);
-    resolve(schema)
+fn is_list(schema: &Value) -> bool {
+    schema["type"] == "array" || schema["type"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "array"))
 }
 
 fn variants(schema: &'static Value) -> Vec<&'static Value> {
     let schema = some(schema);
-    let schema = if schema["type"] == "array" { some(&schema["items"]) } else { schema };
+    let schema = if is_list(schema) { some(&schema["items"]) } else { schema };
     schema["oneOf"].as_array().into_iter().flatten().filter(|variant| variant["const"].is_string()).collect()
 }
 

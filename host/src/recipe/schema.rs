@@ -3,7 +3,7 @@
 use super::alias;
 use super::types::Recipe;
 use schemars::Schema;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(make);
@@ -29,7 +29,7 @@ pub(super) fn stage_types() -> impl Iterator<Item = StageType<'static>> {
     variants.iter().filter_map(|variant| {
         let name = variant["properties"]["type"]["enum"].get(0)?.as_str()?;
         let description = variant["description"].as_str().unwrap_or_default();
-        Some(StageType { name, description, options: resolve(&variant["properties"]["options"]) })
+        Some(StageType { name, description, options: some(&variant["properties"]["options"]) })
     })
 }
 
@@ -37,6 +37,13 @@ pub(super) fn stage_types() -> impl Iterator<Item = StageType<'static>> {
 pub(super) fn resolve(schema: &'static Value) -> &'static Value {
     let name = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/"));
     name.map_or(schema, |name| &SCHEMA.as_value()["$defs"][name])
+}
+
+/// The schema of a value that may be left out, of the value itself.
+pub(super) fn some(schema: &'static Value) -> &'static Value {
+    let either = schema["anyOf"].as_array().into_iter().flatten();
+    let schema = either.into_iter().find(|one| one["type"] != "null").unwrap_or(schema);
+    resolve(schema)
 }
 
 fn make() -> Schema {
@@ -54,9 +61,38 @@ fn make() -> Schema {
         stage["unevaluatedProperties"] = json!(false);
         for variant in stage["oneOf"].as_array_mut().into_iter().flatten() {
             finish_variant(variant, &required);
+            empty_is_left_out(variant);
         }
     }
-    schema
+    let mut whole = schema.clone().to_value();
+    empty_is_left_out(&mut whole);
+    for definition in whole["$defs"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+        empty_is_left_out(definition);
+    }
+    if let Some(variables) = whole.pointer_mut("/properties/variables/additionalProperties") {
+        // Whatever stands there is text: see `variables`.
+        variables["type"] = json!(["string", "number", "boolean"]);
+    }
+    // An object is always a schema.
+    Schema::try_from(whole).unwrap_or(schema)
+}
+
+/// A key without a value is as if it were left out: where one may be, null may stand for it.
+fn empty_is_left_out(schema: &mut Value) {
+    let required: Vec<String> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for (_, property) in properties.into_iter().flatten().filter(|(key, _)| !required.contains(key)) {
+        let Some(property) = property.as_object_mut() else { continue };
+        if let Some(reference) = property.remove("$ref") {
+            property.insert("anyOf".into(), json!([{ "$ref": reference }, { "type": "null" }]));
+        } else if let Some(Value::String(kind)) = property.get("type") {
+            property.insert("type".into(), json!([kind, "null"]));
+            if let Some(possible) = property.get_mut("enum").and_then(Value::as_array_mut) {
+                possible.push(Value::Null);
+            }
+        }
+    }
 }
 
 /// The aliases of the type, and options that may be left out where none is required.

@@ -55,6 +55,7 @@ pub(super) struct Origin {
     pub(super) source: Source,
     pub(super) root: Option<Arc<Node>>,
     pub(super) folder: PathBuf,
+    pub(super) copied: u64,
 }
 
 /// Architectures, by Debian's names.

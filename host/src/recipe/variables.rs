@@ -6,42 +6,66 @@
 use super::check::names;
 use super::document::{Entry, Kind, MAX_WEIGHT, Node, plain_scalar};
 use super::finding::{Finding, Source};
-use super::shape::nearest;
+use super::near::nearest;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Values of these keys are shell or file content, where `${NAME}` may mean something else: what is no variable of the
 /// recipe is left alone there.
 const FREE: [&str; 5] = ["script", "content", "run", "expect", "diag"];
 
+/// A tree whose variables have been replaced.
+pub struct Replaced {
+    /// The tree.
+    pub root: Arc<Node>,
+    /// What is wrong with the variables.
+    pub findings: Vec<Finding>,
+    /// Line and column of the values that lack a variable.
+    pub without: BTreeSet<(usize, usize)>,
+}
+
 /// The tree with its variables replaced. `given` are the values of the command line, which come before those of the
 /// recipe.
-pub fn replace(source: &Source, root: &Arc<Node>, given: &BTreeMap<String, String>) -> (Arc<Node>, Vec<Finding>) {
-    let mut variables = Variables { source, values: BTreeMap::new(), grown: 0, findings: Vec::new() };
+pub fn replace(source: &Source, root: &Arc<Node>, given: &BTreeMap<String, String>) -> Replaced {
+    let mut variables = Variables {
+        source,
+        values: BTreeMap::new(),
+        useless: BTreeSet::new(),
+        grown: 0,
+        findings: Vec::new(),
+        without: BTreeSet::new(),
+    };
     let declared = root.get("variables").map(|node| node.entries()).unwrap_or_default();
     variables.declare(declared, given);
-    if !source.text().contains("${") && given.is_empty() {
-        return (Arc::clone(root), variables.findings);
+    let root = variables.whole(root);
+    Replaced { root, findings: variables.findings, without: variables.without }
+}
+
+impl Variables<'_> {
+    fn whole(&mut self, root: &Arc<Node>) -> Arc<Node> {
+        let Kind::Mapping(entries) = &root.kind else { return Arc::clone(root) };
+        let entries = entries.iter().map(|entry| {
+            let node = match entry.key.as_str() {
+                "variables" => self.in_force(&entry.node),
+                _ => self.entry(entry, false),
+            };
+            Entry { node, ..entry.clone() }
+        });
+        let kind = Kind::Mapping(entries.collect());
+        Arc::new(Node { kind, ..root.as_ref().clone() })
     }
-    let Kind::Mapping(entries) = &root.kind else { return (Arc::clone(root), variables.findings) };
-    let entries = entries.iter().map(|entry| {
-        let node = match entry.key.as_str() {
-            "variables" => variables.in_force(&entry.node),
-            _ => variables.entry(entry, false),
-        };
-        Entry { node, ..entry.clone() }
-    });
-    let kind = Kind::Mapping(entries.collect());
-    (Arc::new(Node { span: root.span.clone(), kind, weight: root.weight }), variables.findings)
 }
 
 struct Variables<'a> {
     source: &'a Source,
     values: BTreeMap<String, String>,
+    // Names of variables whose value is none. That is told when the tree is compared with the schema.
+    useless: BTreeSet<String>,
     // Bytes that the values have become longer.
     grown: usize,
     findings: Vec<Finding>,
+    without: BTreeSet<(usize, usize)>,
 }
 
 impl Variables<'_> {
@@ -52,9 +76,9 @@ impl Variables<'_> {
                 let finding = Finding::new(self.source, entry.key_span.clone(), message);
                 self.findings.push(finding.help("letters, digits and `_`"));
             }
-            // What is no text is said when the tree is compared with the schema.
-            if let Some(value) = given.get(&entry.key).map(String::as_str).or(entry.node.text()) {
-                self.values.insert(entry.key.clone(), value.to_owned());
+            match given.get(&entry.key).cloned().or_else(|| self.value(&entry.node)) {
+                Some(value) => drop(self.values.insert(entry.key.clone(), value)),
+                None => drop(self.useless.insert(entry.key.clone())),
             }
         }
         let known: Vec<&str> = declared.iter().map(|entry| entry.key.as_str()).collect();
@@ -68,7 +92,18 @@ impl Variables<'_> {
         }
     }
 
-    /// The part `variables` with the values of the command line.
+    /// The value of a variable: text, and as it is written where YAML takes it for something else.
+    fn value(&self, node: &Node) -> Option<String> {
+        match &node.kind {
+            Kind::Scalar { value: Value::String(text), .. } => Some(text.clone()),
+            Kind::Scalar { value: Value::Bool(_) | Value::Number(_), .. } => {
+                self.source.text().get(node.span.clone()).map(str::to_owned)
+            }
+            _ => None,
+        }
+    }
+
+    /// The part `variables` with the values in force.
     fn in_force(&self, node: &Arc<Node>) -> Arc<Node> {
         let Kind::Mapping(entries) = &node.kind else { return Arc::clone(node) };
         let entries = entries.iter().map(|entry| match (&entry.node.kind, self.values.get(&entry.key)) {
@@ -126,9 +161,11 @@ impl Variables<'_> {
                     let message =
                         format!("with its variables replaced the recipe takes more than {} MiB", MAX_WEIGHT >> 20);
                     self.findings.push(Finding::new(self.source, node.span.clone(), message));
+                    self.without.insert(self.place(node));
                     return String::new();
                 }
                 _ if free => {}
+                _ if self.useless.contains(name) => drop(self.without.insert(self.place(node))),
                 _ => self.unknown(name, node),
             }
             replaced.push_str("${");
@@ -137,7 +174,12 @@ impl Variables<'_> {
         replaced + rest
     }
 
+    fn place(&self, node: &Node) -> (usize, usize) {
+        self.source.position(node.span.start)
+    }
+
     fn unknown(&mut self, name: &str, node: &Node) {
+        self.without.insert(self.place(node));
         let known: Vec<&str> = self.values.keys().map(String::as_str).collect();
         let finding = if names::variable(name) {
             let help = match nearest(name, &known) {

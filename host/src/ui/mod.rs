@@ -57,7 +57,7 @@ impl Ui {
     pub fn start(style: Progress, verbose: u8) -> Self {
         text::log_libraries(verbose);
         let listener: Box<dyn Listener + Send> = match style.resolve(verbose) {
-            Progress::Json => Box::new(json::Json),
+            Progress::Json => Box::new(json::Json::default()),
             Progress::Bars => Box::new(bars::Bars::new(verbose)),
             Progress::Plain | Progress::Auto => Box::new(plain::Plain::new(verbose)),
         };

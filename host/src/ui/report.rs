@@ -25,7 +25,6 @@ pub struct Report {
     /// The last lines of output, a tool's standard error.
     pub details: Option<String>,
     /// What is wrong with the recipe.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub findings: Option<Findings>,
     /// What to do about it.
     pub advice: Option<String>,

@@ -3,14 +3,15 @@
 use super::hypervisor::Hypervisor;
 use super::proxy::Proxy;
 use crate::error::{Class, Classify};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Least memory in MiB: below it the kernel and the agent have no room for a job.
-const MIN_MEMORY: u64 = 128;
+/// Memory in MiB: below it the kernel and the agent have no room for a job, and more is a slip of the finger.
+pub const MEMORY_MIB: RangeInclusive<u64> = 256..=1 << 20;
 
-/// Most processors; more would only wait for each other.
-const MAX_CPUS: u32 = 64;
+/// Number of processors; more would only wait for each other.
+pub const CPUS: RangeInclusive<u32> = 1..=64;
 
 /// Most root layers, so that all disks get a slot on the PCI bus.
 const MAX_LAYERS: usize = 8;
@@ -89,8 +90,8 @@ impl Classify for ConfigError {
 
     fn advice(&self) -> Option<String> {
         match self {
-            Self::Memory(_) => Some(format!("give at least --memory {MIN_MEMORY}MiB")),
-            Self::Cpus(_) => Some(format!("give --cpus a number from 1 to {MAX_CPUS}")),
+            Self::Memory(_) => Some(format!("give at least --memory {}MiB", MEMORY_MIB.start())),
+            Self::Cpus(_) => Some(format!("give --cpus a number from 1 to {}", CPUS.end())),
             Self::Path(_) => Some("use a folder with another name (XDG_CACHE_HOME, --work-dir, --output)".into()),
             Self::Layers(_) | Self::DiskSize { .. } => None,
         }
@@ -103,10 +104,10 @@ impl VmConfig {
     /// # Errors
     /// The first reason why not.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if self.memory_mib < MIN_MEMORY {
+        if !MEMORY_MIB.contains(&self.memory_mib) {
             return Err(ConfigError::Memory(self.memory_mib));
         }
-        if !(1..=MAX_CPUS).contains(&self.cpus) {
+        if !CPUS.contains(&self.cpus) {
             return Err(ConfigError::Cpus(self.cpus));
         }
         if self.root_layers.len() > MAX_LAYERS {

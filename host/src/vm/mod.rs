@@ -27,7 +27,7 @@ pub mod virtiofs;
 
 pub(crate) use accel::device as kvm_device;
 pub use accel::{Accel, Accelerator, NoKvm, open_kvm};
-pub use config::{ConfigError, Disk, VmConfig};
+pub use config::{CPUS, ConfigError, Disk, MEMORY_MIB, VmConfig};
 pub use error::VmError;
 pub use hypervisor::{Hypervisor, HypervisorError, Version};
 pub use link::LinkError;

@@ -3,6 +3,12 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Largest script or keyring of the recipe's folder, in bytes.
+pub const MAX_READ: u64 = 16 << 20;
+
+/// Deepest nesting of folders that are copied. Each level holds an open folder.
+pub const MAX_DEPTH: usize = 128;
+
 /// Options of `files`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -9,7 +9,7 @@ mod packages;
 mod system;
 
 pub use bootloader::{Bootloader, BootloaderType, Firmware};
-pub use files::{Copy, File, Files, Run};
+pub use files::{Copy, File, Files, MAX_DEPTH, MAX_READ, Run};
 pub use packages::{Apt, Debootstrap, KEYRING_EXTENSIONS, Kernel, Source, Sources, Variant, keyring_extension};
 pub use system::{Hostname, Locale, Systemd, Timezone, User, Users};
 

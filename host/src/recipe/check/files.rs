@@ -1,15 +1,18 @@
-//! The stages that write files and run scripts, and the files of the recipe's folder that any stage names.
+//! The stages that write files and run scripts.
 
+use super::partition::{MOUNTED_ELSEWHERE, is_or_below};
 use super::{Checker, names};
 use crate::recipe::path::Path;
-use crate::recipe::shape::nearest;
 use particle_vm_protocol::stage::{Copy, Files, Run};
-use std::fs::{self, File, Metadata};
-use std::io;
-use std::path::{Component, Path as FilePath};
 
 const OWNER: &str = "a name of the image, or a number";
 const MODE: &str = "permissions are octal digits, like `0644` or `0755`";
+
+/// Folders that Debian's base-files and the merged `/usr` make sure of.
+const FOLDERS: [&str; 21] = [
+    "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run",
+    "/sbin", "/srv", "/sys", "/tmp", "/usr", "/usr/bin", "/usr/lib", "/var",
+];
 
 pub fn files(checker: &mut Checker<'_>, path: &Path, options: &Files) {
     let list = path.key("files");
@@ -24,14 +27,25 @@ pub fn files(checker: &mut Checker<'_>, path: &Path, options: &Files) {
                 format!("`{name}` is not an absolute path of a file"),
                 "for instance `/etc/motd`",
             );
+        } else if FOLDERS.contains(&name.as_str()) {
+            checker.advise_key(&path, format!("`{name}` is a folder of every Debian system"), "name a file in it");
+        } else if let Some((other, _)) =
+            options.files.range(format!("{name}/")..).next().filter(|(other, _)| is_or_below(other, &[name]))
+        {
+            let message = format!("`{name}` is a file, so that `{other}` cannot lie in it");
+            checker.advise_key(&path, message, "keep one of them");
         }
+        lost(checker, &path, name);
         mode(checker, &path.key("mode"), &file.mode);
         owners(checker, &path, &file.owner, &file.group);
     }
 }
 
 pub fn copy(checker: &mut Checker<'_>, path: &Path, options: &Copy) {
-    checker.file_or_folder(&path.key("source"), &options.source);
+    if let Some(bytes) = checker.file_or_folder(&path.key("source"), &options.source) {
+        checker.copied.insert(path.clone(), bytes);
+    }
+    lost(checker, &path.key("destination"), &options.destination);
     if !names::absolute(&options.destination) {
         let message = format!("`{}` is not an absolute path", options.destination);
         checker.advise(&path.key("destination"), message, "for instance `/opt/app/`");
@@ -78,90 +92,10 @@ fn owners(checker: &mut Checker<'_>, path: &Path, owner: &str, group: &str) {
     }
 }
 
-impl Checker<'_> {
-    /// `written` names a file of the recipe's folder that can be read.
-    pub(super) fn file(&mut self, path: &Path, written: &str) {
-        if let Some(data) = self.beneath(path, written)
-            && !data.is_file()
-        {
-            self.report(path, format!("`{written}` is not a file"));
-        }
+/// Something else is mounted over such places, in the stages and in the system.
+fn lost(checker: &mut Checker<'_>, path: &Path, place: &str) {
+    if names::absolute(place) && is_or_below(place.trim_end_matches('/'), &MOUNTED_ELSEWHERE) {
+        let message = format!("what is put to `{place}` is lost: something else is mounted there");
+        checker.advise_key(path, message, "choose another place, or make it at each boot with tmpfiles.d(5)");
     }
-
-    /// The same for a file or a folder.
-    pub(super) fn file_or_folder(&mut self, path: &Path, written: &str) {
-        if let Some(data) = self.beneath(path, written)
-            && !data.is_file()
-            && !data.is_dir()
-        {
-            self.report(path, format!("`{written}` is neither a file nor a folder"));
-        }
-    }
-
-    /// What `written` names in the recipe's folder, after all symbolic links. This is for the message; what counts is
-    /// that the guest sees nothing but the folder.
-    fn beneath(&mut self, path: &Path, written: &str) -> Option<Metadata> {
-        const INSIDE: &str = "the build sees the recipe's folder only: put the file into it, and name it from there";
-        let relative = FilePath::new(written);
-        let leaves = || {
-            let mut depth = 0_i32;
-            relative.components().any(|part| {
-                depth += match part {
-                    Component::ParentDir => -1,
-                    Component::Normal(_) => 1,
-                    _ => 0,
-                };
-                depth < 0
-            })
-        };
-        if written.is_empty() || written.contains('\0') {
-            self.report(path, "this is not a path");
-        } else if relative.is_absolute() {
-            self.advise(path, format!("`{written}` is an absolute path"), INSIDE);
-        } else if leaves() {
-            self.advise(path, format!("`{written}` leads out of the recipe's folder"), INSIDE);
-        } else {
-            let found = self.folder.join(relative);
-            match found.canonicalize() {
-                Ok(real) if !real.starts_with(&self.folder) => {
-                    let message = format!("`{written}` leads out of the recipe's folder by a symbolic link");
-                    self.advise(path, message, INSIDE);
-                }
-                Ok(real) => match fs::metadata(&real).and_then(|data| readable(&real, data)) {
-                    Ok(data) => return Some(data),
-                    Err(error) => self.report(path, format!("`{written}` cannot be read: {error}")),
-                },
-                Err(_) if found.is_symlink() => self.report(path, format!("`{written}` is a symbolic link to nowhere")),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let near = similar(&found).map_or_else(
-                        || "paths are relative to the recipe's folder".to_owned(),
-                        |near| format!("did you mean `{}`?", relative.with_file_name(near).display()),
-                    );
-                    self.advise(path, format!("there is no file `{written}`"), near);
-                }
-                Err(error) => self.report(path, format!("`{written}` cannot be read: {error}")),
-            }
-        }
-        None
-    }
-}
-
-/// Only files and folders are opened: a pipe would wait for its other end.
-fn readable(path: &FilePath, data: Metadata) -> io::Result<Metadata> {
-    if data.is_file() {
-        File::open(path)?;
-    } else if data.is_dir() {
-        fs::read_dir(path)?;
-    }
-    Ok(data)
-}
-
-/// The name beside `path` that is most like its own.
-fn similar(path: &FilePath) -> Option<String> {
-    // Enough to help, and no long wait in a folder of a million files.
-    const LOOKED_AT: usize = 1000;
-    let entries = fs::read_dir(path.parent()?).ok()?.take(LOOKED_AT);
-    let names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    nearest(path.file_name()?.to_str()?, &names).map(str::to_owned)
 }

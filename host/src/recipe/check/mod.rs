@@ -1,37 +1,53 @@
 //! What the shape of a recipe does not tell: whether its values make sense, alone and together.
 
+mod boot;
 mod credentials;
 mod disk;
 mod files;
+mod folder;
 pub(super) mod names;
 mod order;
 mod output;
 mod packages;
+mod partition;
 mod system;
+
+pub use output::unfit;
 
 use super::document::Node;
 use super::finding::{Finding, MAX_FINDINGS, Source};
 use super::path::Path;
 use super::sections::Sections;
 use particle_vm_protocol::Stage;
+use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
 
-/// Everything that is wrong with the values of `sections`.
-pub fn check(source: &Source, root: &Node, folder: &FilePath, sections: &Sections) -> Vec<Finding> {
+/// What the checks have found.
+pub struct Checked {
+    /// Everything that is wrong.
+    pub findings: Vec<Finding>,
+    /// How many bytes the stages copy from the recipe's folder.
+    pub copied: u64,
+}
+
+/// Checks the values of `sections`.
+pub fn check(source: &Source, root: &Node, folder: &FilePath, sections: &Sections) -> Checked {
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let mut checker = Checker { source, root, folder, findings: Vec::new() };
+    let mut checker = Checker { source, root, folder, sections, findings: Vec::new(), copied: BTreeMap::new() };
     output::check(&mut checker, sections);
     order::check(&mut checker, sections);
-    disk::check(&mut checker, sections);
     let stages = Path::root().key("stages");
-    for (index, (_, stage)) in sections.stages.iter().enumerate() {
+    for (index, section) in sections.stages.iter().enumerate() {
         let path = stages.index(index);
-        if let Some(stage) = stage {
+        if let Some(stage) = &section.stage {
             output::stage(&mut checker, &path, stage);
             checker.options(&path.key("options"), &stage.stage);
         }
     }
-    checker.findings
+    // After the stages, which have looked how large their files are.
+    disk::check(&mut checker, sections);
+    let copied = checker.copied.values().fold(0, |sum: u64, size| sum.saturating_add(*size));
+    Checked { findings: checker.findings, copied }
 }
 
 /// Collects findings.
@@ -39,29 +55,50 @@ pub struct Checker<'a> {
     source: &'a Source,
     root: &'a Node,
     folder: PathBuf,
+    sections: &'a Sections,
     findings: Vec<Finding>,
+    // Bytes of the files that a stage copies, by the place of its options.
+    copied: BTreeMap<Path, u64>,
 }
 
 impl Checker<'_> {
     /// The value at `path` is wrong.
     fn report(&mut self, path: &Path, message: impl Into<String>) {
-        if self.findings.len() < MAX_FINDINGS {
-            self.findings.push(Finding::new(self.source, self.root.locate(path), message.into()));
+        if self.asks(path) {
+            let finding = Finding::new(self.source, self.root.locate(path), message.into());
+            self.findings.push(finding);
         }
     }
 
     /// The value at `path` is wrong, and `help` tells the way out.
     fn advise(&mut self, path: &Path, message: impl Into<String>, help: impl Into<String>) {
-        if self.findings.len() < MAX_FINDINGS {
-            self.findings.push(Finding::new(self.source, self.root.locate(path), message.into()).help(help));
+        if self.asks(path) {
+            let finding = Finding::new(self.source, self.root.locate(path), message.into());
+            self.findings.push(finding.help(help));
         }
     }
 
     /// The key that `path` ends in is wrong, and not its value.
     fn advise_key(&mut self, path: &Path, message: impl Into<String>, help: impl Into<String>) {
-        if self.findings.len() < MAX_FINDINGS {
-            self.findings.push(Finding::new(self.source, self.root.locate_key(path), message.into()).help(help));
+        if self.asks(path) {
+            let finding = Finding::new(self.source, self.root.locate_key(path), message.into());
+            self.findings.push(finding.help(help));
         }
+    }
+
+    /// Whether a finding about the value at `path` is wanted.
+    fn asks(&self, path: &Path) -> bool {
+        self.findings.len() < MAX_FINDINGS && self.reads(path)
+    }
+
+    /// Whether the recipe has a value at `path`.
+    fn is_written(&self, path: &Path) -> bool {
+        self.root.at(path).is_some_and(|node| !node.is_null())
+    }
+
+    /// Whether the value at `path` is the recipe's own.
+    fn reads(&self, path: &Path) -> bool {
+        !self.sections.unread.covers(path)
     }
 
     fn options(&mut self, path: &Path, stage: &Stage) {
@@ -78,7 +115,7 @@ impl Checker<'_> {
             Stage::Files(options) => files::files(self, path, options),
             Stage::Copy(options) => files::copy(self, path, options),
             Stage::Run(options) => files::run(self, path, options),
-            Stage::Bootloader(options) => disk::bootloader(self, path, options),
+            Stage::Bootloader(options) => boot::bootloader(self, path, options),
         }
     }
 

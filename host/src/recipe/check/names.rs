@@ -68,6 +68,42 @@ pub fn source(name: &str) -> bool {
     spelled(name, 64, |c| c.is_ascii_alphanumeric(), |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
+/// The character sets of Debian's locales (`SUPPORTED` of glibc).
+const CHARSETS: [&str; 32] = [
+    "UTF-8",
+    "ARMSCII-8",
+    "BIG5",
+    "BIG5-HKSCS",
+    "CP1251",
+    "CP1255",
+    "EUC-JP",
+    "EUC-KR",
+    "EUC-TW",
+    "GB18030",
+    "GB2312",
+    "GBK",
+    "GEORGIAN-PS",
+    "ISO-8859-1",
+    "ISO-8859-2",
+    "ISO-8859-3",
+    "ISO-8859-5",
+    "ISO-8859-6",
+    "ISO-8859-7",
+    "ISO-8859-8",
+    "ISO-8859-9",
+    "ISO-8859-10",
+    "ISO-8859-13",
+    "ISO-8859-14",
+    "ISO-8859-15",
+    "KOI8-R",
+    "KOI8-T",
+    "KOI8-U",
+    "PT154",
+    "RK1048",
+    "TCVN5712-1",
+    "TIS-620",
+];
+
 /// A locale with its character set, locale.gen(5): `de_DE.UTF-8`, `ca_ES.UTF-8@valencia`; `C` and `POSIX` have none.
 pub fn locale(locale: &str) -> bool {
     if matches!(locale, "C" | "POSIX" | "C.UTF-8") {
@@ -79,12 +115,7 @@ pub fn locale(locale: &str) -> bool {
     (2..=3).contains(&language.len())
         && language.chars().all(|c| c.is_ascii_lowercase())
         && territory.is_none_or(|own| own.len() == 2 && own.chars().all(|c| c.is_ascii_uppercase()))
-        && spelled(
-            charset,
-            32,
-            |c| c.is_ascii_uppercase(),
-            |c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-',
-        )
+        && CHARSETS.contains(&charset)
         && modifier.is_none_or(|own| spelled(own, 32, small, small))
 }
 
@@ -162,7 +193,7 @@ mod tests {
         sort_out(
             locale,
             &["C.UTF-8", "en_US.UTF-8", "eo.UTF-8", "ca_ES.UTF-8@valencia"],
-            &["", "en_US", "en-US.UTF-8"],
+            &["", "en_US", "en-US.UTF-8", "de_DE.UTF-9"],
         );
         sort_out(host, &["a", "web1.example.org", "A-1"], &["", "-a", "a-", "a..b", "a_b", &"a".repeat(65)]);
         sort_out(user, &["deb", "_apt", "www-data"], &["", "Deb", "1000", "-x", "a:b", &"a".repeat(33)]);

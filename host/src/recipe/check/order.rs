@@ -9,7 +9,7 @@ use particle_vm_protocol::stage::Variant;
 
 pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     let path = Path::root().key("stages");
-    let kinds: Vec<&str> = sections.stages.iter().map(|(kind, _)| kind.as_deref().unwrap_or_default()).collect();
+    let kinds: Vec<&str> = sections.stages.iter().map(|stage| stage.kind.as_deref().unwrap_or_default()).collect();
     // A stage that cannot be read may be the one that seems to be missing.
     let complete = !kinds.is_empty() && kinds.iter().all(|kind| stage_types().any(|known| known.name == *kind));
     let first_of = |kind: &str| kinds.iter().position(|other| *other == kind);
@@ -30,7 +30,7 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
             }
             without_apt(checker, sections, tree);
         }
-        None if complete || sections.empty => {
+        None if complete || sections.stages.is_empty() => {
             let help = "begin with `- type: debootstrap` and `options: { suite: trixie }`";
             checker.advise(&path, "no stage makes a tree", help);
         }
@@ -39,7 +39,7 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     if let Some(bootloader) = first_of("bootloader")
         && complete
         && first_of("kernel").is_none()
-        && sections.stages.iter().all(|(_, stage)| stage.as_ref().is_some_and(|stage| !installs_kernel(&stage.stage)))
+        && sections.stages.iter().all(|stage| stage.known().is_some_and(|stage| !installs_kernel(&stage.stage)))
     {
         let help = "add a stage `kernel`";
         checker.advise(&path.index(bootloader).key("type"), "the bootloader has no kernel to start", help);
@@ -63,7 +63,7 @@ fn installs_kernel(stage: &Stage) -> bool {
 
 /// Stages that install packages in a tree that was made without apt.
 fn without_apt(checker: &mut Checker<'_>, sections: &Sections, tree: usize) {
-    let Some(Stage::Debootstrap(options)) = sections.stages[tree].1.as_ref().map(|stage| &stage.stage) else { return };
+    let Some(Stage::Debootstrap(options)) = sections.stages[tree].known().map(|stage| &stage.stage) else { return };
     let bare = matches!(options.variant, Variant::Extract | Variant::Custom | Variant::Essential);
     if !bare || options.include.iter().any(|package| package == "apt") {
         return;
@@ -73,8 +73,9 @@ fn without_apt(checker: &mut Checker<'_>, sections: &Sections, tree: usize) {
         .iter()
         .enumerate()
         .skip(tree)
-        .find(|(_, (kind, _))| matches!(kind.as_deref(), Some("apt" | "kernel" | "locale" | "bootloader")));
-    if let Some((index, (Some(kind), _))) = user {
+        .filter_map(|(index, stage)| Some((index, stage.kind.as_deref()?)))
+        .find(|(_, kind)| matches!(*kind, "apt" | "kernel" | "locale" | "bootloader"));
+    if let Some((index, kind)) = user {
         let path = Path::root().key("stages").index(index).key("type");
         let help = "use the variant `minbase`, or add `apt` to its `include`";
         checker.advise(&path, format!("the stage `{kind}` needs apt, which the tree lacks"), help);

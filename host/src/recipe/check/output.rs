@@ -3,16 +3,13 @@
 use super::{Checker, names};
 use crate::error::Classify;
 use crate::output::Format;
+use crate::recipe::limits;
 use crate::recipe::path::Path;
 use crate::recipe::sections::Sections;
-use crate::recipe::size::{GIB, MIB, Size, Timeout};
+use crate::recipe::size::{GIB, Size, Timeout};
 use crate::recipe::types::{Disk, Output, RecipeStage, Resources, Test};
 use crate::vm::proxy::Rule;
 use particle_vm_protocol::SectorSize;
-use std::time::Duration;
-
-/// Longest time that a stage or a test can be given.
-const MAX_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Largest disk that QEMU writes as a growing VHD (`VHD_MAX_SECTORS` of its block/vpc.c), rounded down.
 const MAX_VHD: u64 = 2040 * GIB;
@@ -53,40 +50,49 @@ pub fn stage(checker: &mut Checker<'_>, path: &Path, stage: &RecipeStage) {
 }
 
 fn formats(checker: &mut Checker<'_>, path: &Path, output: &Output, disk: Option<&Disk>) {
-    if output.formats.is_empty() {
+    if output.formats.is_empty() && checker.is_written(path) {
         checker.advise(path, "`formats` is an empty list", "name at least one, for instance `[qcow2]`");
     }
+    let mut earlier = Vec::new();
     for (index, format) in output.formats.iter().enumerate() {
-        if output.formats[..index].contains(format) {
-            checker.advise(&path.index(index), format!("the format `{format}` is named twice"), "remove one");
+        let path = path.index(index);
+        if !checker.reads(&path) {
+            continue;
         }
-        if *format == Format::Vhd && disk.is_some_and(|disk| disk.size.0 > MAX_VHD) {
-            let help = "use `vhdx`, or a smaller disk";
-            checker.advise(&path.index(index), format!("a vhd holds at most {}", Size(MAX_VHD)), help);
-        }
-        // Whoever starts a raw or qcow2 image says its sector size; the other formats imply it, as QEMU writes them.
-        let any_sector_size = matches!(format, Format::Raw | Format::Qcow2);
-        if !any_sector_size && disk.is_some_and(|disk| disk.sector_size == SectorSize::B4096) {
-            let help = "use `raw` or `qcow2`, or a sector size of 512";
-            checker.advise(&path.index(index), format!("the format `{format}` has sectors of 512 bytes only"), help);
+        if let Some((message, help)) = unfit(*format, &earlier, disk) {
+            checker.advise(&path, message, help);
+        } else {
+            earlier.push(*format);
         }
     }
 }
 
+/// Why an image of `disk` cannot be written in `format` beside the `earlier` ones, and what to do.
+pub fn unfit(format: Format, earlier: &[Format], disk: Option<&Disk>) -> Option<(String, &'static str)> {
+    // Whoever starts a raw or qcow2 image says its sector size; the other formats imply it, as QEMU writes them.
+    let any_sector_size = matches!(format, Format::Raw | Format::Qcow2);
+    if earlier.contains(&format) {
+        Some((format!("the format `{format}` is named twice"), "remove one"))
+    } else if format == Format::Vhd && disk.is_some_and(|disk| disk.size.0 > MAX_VHD) {
+        Some((format!("a vhd holds at most {}", Size(MAX_VHD)), "use `vhdx`, or a smaller disk"))
+    } else if !any_sector_size && disk.is_some_and(|disk| disk.sector_size == SectorSize::B4096) {
+        let help = "use `raw` or `qcow2`, or a sector size of 512";
+        Some((format!("the format `{format}` has sectors of 512 bytes only"), help))
+    } else {
+        None
+    }
+}
+
 fn resources(checker: &mut Checker<'_>, path: &Path, resources: &Resources) {
-    let limits = [("memory", resources.memory, 512 * MIB, 1024 * GIB), ("scratch", resources.scratch, GIB, 8192 * GIB)];
-    for (key, size, least, most) in limits {
-        let Some(size) = size else { continue };
-        if size.0 < least || size.0 > most {
-            let message = format!("`{key}` is between {} and {}, and not {size}", Size(least), Size(most));
+    let sizes = [("memory", resources.memory, limits::MEMORY), ("scratch", resources.scratch, limits::SCRATCH)];
+    for (key, size, range) in sizes {
+        if let Some(message) = size.and_then(|size| limits::size(&format!("`{key}`"), size, &range)) {
             checker.advise(&path.key(key), message, "leave it out for a size that follows from the recipe");
-        } else if !size.0.is_multiple_of(MIB) {
-            let near = Size(size.0.next_multiple_of(MIB));
-            checker.advise(&path.key(key), format!("`{key}` is not a multiple of 1MiB"), format!("write `{near}`"));
         }
     }
-    if resources.cpus.is_some_and(|cpus| !(1..=255).contains(&cpus)) {
-        checker.report(&path.key("cpus"), "`cpus` is between 1 and 255");
+    if resources.cpus.is_some_and(|cpus| !limits::CPUS.contains(&cpus)) {
+        let (least, most) = (limits::CPUS.start(), limits::CPUS.end());
+        checker.report(&path.key("cpus"), format!("`cpus` is between {least} and {most}"));
     }
 }
 
@@ -116,9 +122,7 @@ fn title(checker: &mut Checker<'_>, path: &Path, name: &str) {
 }
 
 fn timeout(checker: &mut Checker<'_>, path: &Path, timeout: Option<Timeout>) {
-    if let Some(timeout) = timeout
-        && (timeout.0 < Duration::from_secs(1) || timeout.0 > MAX_TIMEOUT)
-    {
-        checker.report(path, format!("a timeout is between 1s and 7days, and not {timeout}"));
+    if let Some(message) = timeout.and_then(limits::timeout) {
+        checker.report(path, message);
     }
 }

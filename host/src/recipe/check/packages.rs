@@ -3,12 +3,17 @@
 use super::{Checker, names};
 use crate::recipe::path::Path;
 use particle_vm_protocol::stage::{Apt, Debootstrap, Kernel, Sources, keyring_extension};
+use std::collections::BTreeMap;
 use url::Url;
 
 const PACKAGE: &str =
     "packages are written as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove";
 const COMPONENT: &str = "components are words like `main`, `contrib` and `non-free-firmware`";
 const SUITE: &str = "suites are names like `trixie`, `bookworm` and `trixie-backports`";
+
+/// What names of Debian's kernels for other architectures than amd64 have in them.
+const OTHER_ARCHITECTURES: [&str; 11] =
+    ["686", "arm64", "armmp", "rpi", "marvell", "powerpc64le", "riscv64", "s390x", "loong64", "loongson", "mips64r2el"];
 
 pub fn debootstrap(checker: &mut Checker<'_>, path: &Path, options: &Debootstrap) {
     if !names::suite(&options.suite) || options.suite.ends_with('/') {
@@ -92,12 +97,29 @@ pub fn apt(checker: &mut Checker<'_>, path: &Path, options: &Apt) {
         checker.advise(&path.key("packages"), "`packages` is an empty list", help);
     }
     checker.each(&path.key("packages"), &options.packages, names::package_request, "a package", PACKAGE);
+    let removed = options.packages.iter().enumerate();
+    let removed: BTreeMap<&str, usize> =
+        removed.filter_map(|(index, package)| Some((package.strip_suffix('-')?, index))).collect();
+    for package in &options.packages {
+        let name = package.split(['=', '/']).next().unwrap_or_default();
+        if let Some(index) = removed.get(name) {
+            let message = format!("`{name}` is to be installed and to be removed");
+            checker.advise(&path.key("packages").index(*index), message, "keep one of them");
+        }
+    }
 }
 
 pub fn kernel(checker: &mut Checker<'_>, path: &Path, options: &Kernel) {
-    if !names::package(&options.package) {
-        let help = "for instance `linux-image-cloud-amd64`, or `linux-image-amd64` for real machines";
-        checker.advise(&path.key("package"), format!("`{}` is not a package", options.package), help);
+    let (path_of_name, name) = (path.key("package"), options.package.as_str());
+    let help = "for instance `linux-image-cloud-amd64`, or `linux-image-amd64` for real machines";
+    // Those of other archives have names of their own, `proxmox-kernel-6.8`.
+    let words = || name.split('-');
+    if !names::package(name) {
+        checker.advise(&path_of_name, format!("`{name}` is not a package"), help);
+    } else if let Some(other) = words().find(|word| OTHER_ARCHITECTURES.contains(word)) {
+        checker.advise(&path_of_name, format!("`{name}` is a kernel for {other}, and the image is amd64"), help);
+    } else if !words().any(|word| matches!(word, "linux" | "kernel")) {
+        checker.advise(&path_of_name, format!("`{name}` is not the package of a kernel"), help);
     }
     for (index, argument) in options.cmdline.iter().enumerate() {
         let path = path.key("cmdline").index(index);
@@ -107,7 +129,12 @@ pub fn kernel(checker: &mut Checker<'_>, path: &Path, options: &Kernel) {
         } else if let Some(name) =
             ["root", "rootfstype", "rootflags"].into_iter().find(|name| argument.split('=').next() == Some(name))
         {
-            checker.advise(&path, format!("`{name}=` follows from the disk"), "remove it");
+            let help = if name == "rootflags" {
+                "write it as one of the `options` of the partition `root`"
+            } else {
+                "remove it"
+            };
+            checker.advise(&path, format!("`{name}=` follows from the disk"), help);
         } else if argument.contains(['"', '\'', '\\']) {
             let help = "remove the quotes: an argument without blanks needs none";
             checker.advise(&path, format!("`{argument}` does not reach the kernel as it stands here"), help);

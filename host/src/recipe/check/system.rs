@@ -1,8 +1,8 @@
 //! The stages that configure the system.
 
 use super::{Checker, credentials, names};
+use crate::recipe::near::nearest;
 use crate::recipe::path::Path;
-use crate::recipe::shape::nearest;
 use particle_vm_protocol::stage::{Hostname, Locale, Systemd, Timezone, User, Users};
 use std::collections::BTreeSet;
 
@@ -73,6 +73,19 @@ fn user(checker: &mut Checker<'_>, path: &Path, name: &str, user: &User) {
     }
     let help = "small letters, digits, `_` and `-`";
     checker.each(&path.key("groups"), &user.groups, names::user, "a group name", help);
+    let mut groups = BTreeSet::new();
+    for (index, group) in user.groups.iter().enumerate() {
+        if !groups.insert(group) {
+            checker.report(&path.key("groups").index(index), format!("the group `{group}` is named twice"));
+        }
+    }
+    if user.home.as_deref() == Some("/") {
+        let help = "leave it out, or write `/nonexistent` for a user without one";
+        checker.advise(&path.key("home"), "`/` is nobody's home", help);
+    }
+    if user.shell.as_ref().is_some_and(|shell| shell.ends_with('/')) {
+        checker.advise(&path.key("shell"), "a shell is a program, and this is a folder", "for instance `/bin/bash`");
+    }
     for (key, value) in [("home", &user.home), ("shell", &user.shell)] {
         // passwd(5) has one line for each user, with colons between its fields.
         if let Some(value) = value.as_ref().filter(|value| !names::absolute(value) || value.contains(':')) {

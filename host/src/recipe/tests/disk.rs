@@ -13,6 +13,15 @@ fn the_disk_has_a_size() {
                 "{ size: 100MiB }",
                 "6:15 33MiB for the partition `root` is too little: the packages of the stages do not fit | make it larger by at least 147MiB",
             ),
+            ("{ size: '4' }", "6:15 the size is not a multiple of 1MiB | give it a unit: `4GiB`"),
+            (
+                "{ size: 4GiB, filesystem: swap, partitions: [{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 64MiB }, { kind: root, grow: true }] }",
+                "6:33 this file system cannot hold the root of a Debian system | it is `ext4`, `xfs` or `btrfs`",
+            ),
+            (
+                "{ size: 4GiB, filesystem: xfs, partitions: [{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 64MiB }, { kind: root, grow: true, filesystem: btrfs }] }",
+                "6:33 every partition has a file system of its own | remove this key, or theirs",
+            ),
             ("{ size: much }", "6:15 `much` is no size: write a number and a unit, like `4GiB`"),
             (
                 "{ size: 4GiB, filesystem: vfat }",
@@ -113,6 +122,43 @@ fn partitions_make_sense_alone() {
                 "7:39 FAT has no owners and no links, which Debian needs here | it is `ext4`, `xfs` or `btrfs`",
             ),
             (
+                "{ kind: linux, mountpoint: /usr, filesystem: vfat, grow: true }",
+                "7:46 FAT has no owners and no links, which Debian needs here | it is `ext4`, `xfs` or `btrfs`",
+            ),
+            ("{ kind: linux, mountpoint: /srv/dos, filesystem: vfat, grow: true }", ""),
+            (
+                "{ kind: linux, grow: true, mountpoint: /usr/lib }",
+                "7:40 `/usr/lib` is needed before it could be mounted | leave it on the root partition",
+            ),
+            (
+                "{ kind: linux, grow: true, mountpoint: /var/lib/dpkg/status }",
+                "7:40 `/var/lib/dpkg/status` is needed before it could be mounted | leave it on the root partition",
+            ),
+            (
+                "{ kind: boot, grow: true, mountpoint: /data }",
+                "7:39 a partition of this kind is mounted on `/boot` | remove the key, or use `kind: linux`",
+            ),
+            (
+                "{ kind: linux, grow: true, mountpoint: /boot }",
+                "7:40 `/boot` is for a partition of another kind | use `kind: boot`",
+            ),
+            (
+                "{ kind: linux, grow: true, options: [noatime] }",
+                "7:28 this partition is not mounted, so its options mean nothing | give the partition a `mountpoint`, or remove the key",
+            ),
+            (
+                "{ kind: home, grow: true, options: [noatime, 'subvol=@home'] }",
+                "7:46 `subvol=@home` names a subvolume, and none is made | remove it; what the image holds lies in the file system's top",
+            ),
+            (
+                "{ kind: var, size: 8MiB }",
+                "7:20 8MiB is too small: the databases of dpkg and debconf do not fit | write at least `32MiB`",
+            ),
+            (
+                "{ kind: home, grow: true, uuid: 00000000-0000-0000-0000-000000000000 }",
+                "7:33 the nil UUID names no partition | `uuidgen` makes one; without the key it follows from the recipe",
+            ),
+            (
                 "{ kind: home, grow: true, label: a label }",
                 "7:34 `a label` cannot be the label of this partition | letters, digits, `-`, `_` and `.`, at most 16 characters",
             ),
@@ -127,10 +173,6 @@ fn partitions_make_sense_alone() {
             (
                 "{ kind: home, grow: true, uuid: x }",
                 "7:33 `x` is not a UUID | `uuidgen` makes one; without the key it follows from the recipe",
-            ),
-            (
-                "{ kind: home, grow: true, filesystem: btrfs, options: [subvol=@home] }",
-                "7:56 the build makes no Btrfs subvolumes | remove it: a partition is mounted whole",
             ),
             (
                 "{ kind: home, grow: true, options: ['noatime,ro'] }",
@@ -212,7 +254,7 @@ fn partitions_make_sense_together() {
                 "7:39 the root partition is mounted on `/` | remove the key, or use `kind: linux`",
             ),
             (
-                "{ kind: root, grow: true, uuid: 3ce4e8c7-3a1c-4a94-9c3e-17a4a2b5b8d1 },\n{ kind: swap, size: 1GiB, uuid: 3ce4e8c7-3a1c-4a94-9c3e-17a4a2b5b8d1 }",
+                "{ kind: root, grow: true, uuid: 3ce4e8c7-3a1c-4a94-9c3e-17a4a2b5b8d1 },\n{ kind: swap, size: 1GiB, uuid: 3CE4E8C7-3A1C-4A94-9C3E-17A4A2B5B8D1 }",
                 "8:33 two partitions have the same UUID",
             ),
             (
@@ -259,5 +301,21 @@ fn systemd_boot_keeps_kernels_on_the_esp() {
             ),
             ("512MiB", ""),
         ],
+    );
+}
+
+#[test]
+fn options_of_the_root_reach_the_kernel() {
+    let recipe = |option: &str| {
+        let root = format!("{{ kind: root, grow: true, options: [{option}] }}");
+        let others = "{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 64MiB }";
+        with_disk(&format!("{{ size: 4GiB, partitions: [{others},\n{root}] }}"))
+    };
+    table(recipe, &[("noatime", ""), ("data=journal", "")]);
+    let without_kernel = "apt, options: { packages: [linux-image-amd64] }";
+    let said = said(&recipe("data=journal").replace("type: kernel", &format!("type: {without_kernel}")));
+    assert_eq!(
+        said,
+        "7:37 the kernel has to be told `data=journal`, and no stage sets its arguments | add a stage `kernel`\n"
     );
 }

@@ -1,4 +1,5 @@
 use super::*;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 
 /// A folder with a file, a folder, links that stay and links that leave, beside a secret.
@@ -12,6 +13,13 @@ fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
     symlink("../secret", folder.join("outside")).unwrap();
     symlink("/etc", folder.join("absolute")).unwrap();
     symlink("gone", folder.join("dangling")).unwrap();
+    symlink(folder.join("setup.sh"), folder.join("whole")).unwrap();
+    std::fs::File::create(folder.join("huge.sh")).unwrap().set_len(17 << 20).unwrap();
+    for name in ["pipes", "names"] {
+        std::fs::create_dir(folder.join(name)).unwrap();
+    }
+    nix::unistd::mkfifo(&folder.join("pipes/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::write(folder.join("names").join(std::ffi::OsStr::from_bytes(b"\xff")), "x").unwrap();
     nix::unistd::mkfifo(&folder.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     (around, folder)
 }
@@ -52,6 +60,13 @@ fn files_lie_in_the_folder_of_the_recipe() {
                 "absolute/passwd",
                 "6:38 `absolute/passwd` leads out of the recipe's folder by a symbolic link | the build sees the recipe's folder only: put the file into it, and name it from there",
             ),
+            (
+                "whole",
+                "6:38 `whole` leads through a symbolic link with an absolute path | make the link relative (`ln -sr`)",
+            ),
+            ("pipes", "6:38 `pipes/pipe` cannot be copied: it is neither a file, a folder nor a link"),
+            ("names", "6:38 `names/\u{fffd}` cannot be copied: its name is not UTF-8"),
+            ("huge.sh", ""),
             ("pipe", "6:38 `pipe` is neither a file nor a folder"),
             ("dangling", "6:38 `dangling` is a symbolic link to nowhere"),
         ],
@@ -61,6 +76,7 @@ fn files_lie_in_the_folder_of_the_recipe() {
         with_stage,
         &[
             ("run, options: { file: setup.sh }", ""),
+            ("run, options: { file: huge.sh }", "6:35 `huge.sh` has 17MiB, and the build reads 16MiB of it at most"),
             ("run, options: { file: conf.d }", "6:35 `conf.d` is not a file"),
             ("run, options: { file: setup.ssh }", "6:35 there is no file `setup.ssh` | did you mean `setup.sh`?"),
             (
@@ -77,4 +93,16 @@ fn files_lie_in_the_folder_of_the_recipe() {
             ),
         ],
     );
+}
+
+#[test]
+fn what_is_copied_has_to_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    std::fs::File::create(folder.path().join("data/large")).unwrap().set_len(100 << 30).unwrap();
+    let too_large = "7:15 4029MiB for the partition `root` is too little: the files that are copied do not fit | make it larger by at least 98551MiB";
+    let copy = "copy, options: { source: data, destination: /srv }";
+    let script = format!("{copy} }}\n  - {{ type: run, options: {{ script: rm -r /srv/large }}");
+    let rows = [(copy, too_large), (script.as_str(), "")];
+    table_in(folder.path(), with_stage, &rows);
 }

@@ -19,8 +19,15 @@ fn keys_and_types_are_those_of_a_recipe() {
                 "7:21 an item of `formats` cannot be `qcow` | did you mean `qcow2`? possible: `raw`, `qcow2`, `vmdk`, `vdi`, `vhd`, `vhdx`\n7:27 an item of `formats` cannot be `iso` | possible: `raw`, `qcow2`, `vmdk`, `vdi`, `vhd`, `vhdx`",
             ),
             ("output: [raw]", "7:1 `output` is a mapping, and not a list"),
-            ("output:", "7:1 `output` is a mapping, and not empty | write `{}` for the defaults"),
-            ("output: { formats: }", "7:11 `formats` is a list, and not empty | give it a value, or remove the key"),
+            ("output:", ""),
+            ("output: { formats: }", ""),
+            ("description: ~", ""),
+            ("resources: { cpus: , memory: ~ }", ""),
+            ("tests:", ""),
+            (
+                "tests: [{ name: , run: ~ }]",
+                "7:11 `name` is a text, and not empty | give it a value\n7:24 `run` is a text, and not empty | give it a value",
+            ),
             ("description: 42", "7:14 `description` is a text, and not the number 42 | write it in quotes: `\"42\"`"),
             ("description: [a, b]", "7:1 `description` is a text, and not a list"),
             ("description: true", "7:14 `description` is a text, and not `true` | write it in quotes: `\"true\"`"),
@@ -40,7 +47,23 @@ fn keys_and_types_are_those_of_a_recipe() {
             ),
             ("resources: { cpus: -1 }", "7:20 `cpus` is a whole number from 0, and not the number -1"),
             ("resources: { cpus: 5000000000 }", "7:20 5000000000 is more than the 4294967295 that are possible"),
-            ("resources: { cpus: '2' }", "7:20 `cpus` is a whole number from 0, and not a text"),
+            (
+                "resources: { cpus: '2' }",
+                "7:20 `cpus` is a whole number from 0, and not a text | write it without quotes",
+            ),
+            ("resources: { cpus: 'x' }", "7:20 `cpus` is a whole number from 0, and not a text"),
+            (
+                "resources: { memory: -5 }",
+                "7:22 `memory` is a size like `4GiB`, and not the number -5 | write a number and a unit, like `4GiB`",
+            ),
+            (
+                "resources: { memory: true }",
+                "7:22 `memory` is a size like `4GiB`, and not `true` | write a number and a unit, like `4GiB`",
+            ),
+            (
+                "resources: { memory: 1e9 }",
+                "7:22 `memory` is a size like `4GiB`, and not the number 1000000000.0 | write a number and a unit, like `4GiB`",
+            ),
             (
                 "resources: { memory: 1.5 }",
                 "7:22 `memory` is a size like `4GiB`, and not the number 1.5 | give it a unit: `1.5GiB`",
@@ -81,6 +104,14 @@ fn stages_have_a_type_and_options() {
                 "qqqq",
                 "6:13 there is no stage type `qqqq` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`",
             ),
+            (
+                "org.osbuild.rpm",
+                "6:13 there is no stage type `org.osbuild.rpm` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`",
+            ),
+            (
+                "apt-get, options: { packages: [vim] }",
+                "6:13 there is no stage type `apt-get` | did you mean `apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`",
+            ),
             ("[apt]", "6:7 `type` is the name of a stage, and not a list"),
             (
                 "apt",
@@ -112,6 +143,11 @@ fn stages_have_a_type_and_options() {
             (
                 "users, options: { users: { deb: } }",
                 "6:40 `deb` is a mapping, and not empty | write `{}` for the defaults",
+            ),
+            ("users, options: { users: { deb: { groups: , ssh_keys: ~ } } }", ""),
+            (
+                "files, options: { files: { /etc/motd: { content: } } }",
+                "6:53 `content` is a text, and not empty | give it a value",
             ),
             ("files, options: { files: { /etc/motd: hello } }", "6:51 `/etc/motd` is a mapping, and not a text"),
             ("files, options: { files: { /etc/motd: { content: hello, mode: 0600 } } }", ""),
@@ -161,5 +197,62 @@ tests:
 12:1 the recipe has no key `outputs` | did you mean `output`? keys: `architecture`, `description`, `disk`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`
 16:5 an item of `tests` has no key `expects` | did you mean `expect`? keys: `diag`, `expect`, `name`, `reboot`, `run`, `timeout`",
         )],
+    );
+}
+
+#[test]
+fn what_cannot_be_read_hides_nothing_beside_it() {
+    table(
+        with_stage,
+        &[
+            (
+                "users, options: { users: { BOB: { uid: 65535 }, al: { uid: x, home: rel } } }",
+                "6:40 `BOB` is not a user name | small letters, digits, `_` and `-`, beginning with a letter, at most 32 characters\n6:52 65535 cannot be an id | people's ids begin with 1000\n6:72 `uid` is a whole number from 0, and not a text\n6:81 `rel` is not an absolute path",
+            ),
+            (
+                "apt, timeout: 0s, options: { packages: [Vim, [x], -o], recommends: 1 }",
+                "6:27 a timeout is between 1s and 7days, and not 0s\n6:53 `Vim` is not a package | packages are written as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove\n6:58 an item of `packages` is a text, and not a list\n6:63 `-o` is not a package | packages are written as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove\n6:80 `recommends` is `true` or `false`, and not the number 1",
+            ),
+            // Nor is anything said about what stands in for it.
+            ("run, options: { script: [x] }", "6:29 `script` is a text, and not a list"),
+            (
+                "run, options: { skript: x }",
+                "6:29 the stage `run` has no key `skript` | did you mean `script`? keys: `environment`, `file`, `script`",
+            ),
+            (
+                "systemd, enable: [x]",
+                "6:22 the stage `systemd` has `enable` outside of its options | write `options: { enable: ... }`, or indent it beneath `options:`",
+            ),
+        ],
+    );
+    table(
+        with_disk,
+        &[
+            (
+                "{ size: 0, sector_size: '512', partitions: [{ kind: esp, size: 1MiB, grow: true }] }",
+                "6:15 the disk has a size of 0 | a minimal Debian takes 1GiB, a comfortable one 4GiB\n6:31 `sector_size` is a whole number from 0, and not a text | write it without quotes\n6:38 no partition holds the root file system | add `- { kind: root, grow: true }`\n6:53 this partition has a size and grows | keep `size` or `grow: true`\n6:70 1MiB is too small: a FAT32 has at least 65525 clusters of 512 bytes, and firmware sees no other | write at least `33MiB`",
+            ),
+            (
+                "{ size: 4GiB, partitions: [{ kind: rot, grow: true }, { kind: home, size: 1GB }] }",
+                "6:42 `kind` cannot be `rot` | did you mean `root`? possible: `esp`, `bios-boot`, `boot`, `root`, `home`, `srv`, `var`, `tmp`, `swap`, `linux`\n6:81 the size is not a multiple of 1MiB | GB and MB count in thousands; write `1GiB`",
+            ),
+            (
+                "{ size: [1], partitions: [{ kind: home, mountpoint: x, size: 1GiB }] }",
+                "6:9 `size` is a size like `4GiB`, and not a list\n6:20 no partition holds the root file system | add `- { kind: root, grow: true }`\n6:59 `x` is not an absolute path | for instance `/srv`",
+            ),
+        ],
+    );
+    table(
+        with_line,
+        &[
+            (
+                "output: { formats: [raw, qcow, raw] }",
+                "7:26 an item of `formats` cannot be `qcow` | did you mean `qcow2`? possible: `raw`, `qcow2`, `vmdk`, `vdi`, `vhd`, `vhdx`\n7:32 the format `raw` is named twice | remove one",
+            ),
+            (
+                "tests: [{ name: [a], run: '' }, { run: '' }]",
+                "7:11 `name` is a text, and not a list\n7:27 the test runs nothing\n7:35 an item of `tests` lacks the key `name` | `name`: What it proves, in a few words.\n7:40 the test runs nothing",
+            ),
+        ],
     );
 }

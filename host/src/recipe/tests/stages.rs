@@ -11,6 +11,22 @@ fn options_of_stages_make_sense() {
             ),
             ("apt, options: { packages: [], upgrade: true }", ""),
             (
+                "apt, options: { packages: [nano, vim, nano-] }",
+                "6:51 `nano` is to be installed and to be removed | keep one of them",
+            ),
+            (
+                "users, options: { users: { a: { home: /, shell: /bin/, groups: [sudo, sudo] } } }",
+                "6:51 `/` is nobody's home | leave it out, or write `/nonexistent` for a user without one\n6:61 a shell is a program, and this is a folder | for instance `/bin/bash`\n6:83 the group `sudo` is named twice",
+            ),
+            (
+                "files, options: { files: { /a: { content: x }, /a/b: { content: x }, /etc: { content: x } } }",
+                "6:40 `/a` is a file, so that `/a/b` cannot lie in it | keep one of them\n6:82 `/etc` is a folder of every Debian system | name a file in it",
+            ),
+            (
+                "files, options: { files: { /run/x: { content: x }, /runner: { content: x } } }",
+                "6:40 what is put to `/run/x` is lost: something else is mounted there | choose another place, or make it at each boot with tmpfiles.d(5)",
+            ),
+            (
                 "apt, options: { packages: [vim, Vim, -o=x] }",
                 "6:45 `Vim` is not a package | packages are written as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove\n6:50 `-o=x` is not a package | packages are written as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove",
             ),
@@ -129,6 +145,26 @@ fn the_kernel_takes_arguments() {
 }
 
 #[test]
+fn the_kernel_is_one_for_the_image() {
+    table(
+        |package| GOOD.replace("type: kernel", &format!("type: kernel, options: {{ package: {package} }}")),
+        &[
+            ("linux-image-6.12.41+deb13-amd64", ""),
+            ("linux-xanmod-x64v3", ""),
+            ("proxmox-kernel-6.8", ""),
+            (
+                "linux-image-arm64",
+                "4:41 `linux-image-arm64` is a kernel for arm64, and the image is amd64 | for instance `linux-image-cloud-amd64`, or `linux-image-amd64` for real machines",
+            ),
+            (
+                "nano",
+                "4:41 `nano` is not the package of a kernel | for instance `linux-image-cloud-amd64`, or `linux-image-amd64` for real machines",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn the_bootloader_fits_the_firmware() {
     table(
         |options| GOOD.replace("{ timeout: 1 }", options),
@@ -185,7 +221,7 @@ fn the_other_parts_make_sense() {
             ("output: { formats: [raw, raw] }", "7:26 the format `raw` is named twice | remove one"),
             (
                 "resources: { memory: 1MiB, scratch: 1GB, cpus: 0 }",
-                "7:22 `memory` is between 512MiB and 1TiB, and not 1MiB | leave it out for a size that follows from the recipe\n7:37 `scratch` is between 1GiB and 8TiB, and not 1000000000 bytes | leave it out for a size that follows from the recipe\n7:48 `cpus` is between 1 and 255",
+                "7:22 `memory` is between 256MiB and 1TiB, and not 1MiB | leave it out for a size that follows from the recipe\n7:37 `scratch` is not a multiple of 1MiB; `954MiB` is | leave it out for a size that follows from the recipe\n7:48 `cpus` is between 1 and 64",
             ),
             (
                 "tests: [{ name: a, run: '' }, { name: a, run: x, expect: '', timeout: 100days }]",

@@ -110,6 +110,20 @@ fn columns_count_characters() {
 }
 
 #[test]
+fn every_end_of_a_line_counts() {
+    let text = GOOD.replace("suite: trixie", "suit: trixie");
+    let at = |text: &str| findings(text, FilePath::new(".")).iter().map(|finding| finding.place()).collect::<Vec<_>>();
+    for end in ["\n", "\r\n", "\r"] {
+        assert_eq!(at(&text.replace('\n', end)), at(&text), "{end:?}");
+    }
+    let error =
+        parse(Source::new("r.yml", text.replace('\n', "\r")), FilePath::new("."), &BTreeMap::new()).unwrap_err();
+    let report = crate::error::Classify::details(&error).unwrap();
+    assert!(report.contains("r.yml:3:37") && report.contains(" 3 |   - { type: debootstrap") && !report.contains('\r'));
+    assert!(said("name: x\n\tstages: y").starts_with("1:7 ") || said("a:\n\tb: 1").starts_with("2:1 "));
+}
+
+#[test]
 fn the_report_shows_the_line() {
     let recipe = with_line("outputs: { formats: [raw] }");
     let error = parse(Source::new("r.yml", recipe), FilePath::new("."), &BTreeMap::new()).unwrap_err();

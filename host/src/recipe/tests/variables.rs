@@ -63,3 +63,22 @@ fn values_do_not_grow_without_end() {
     let said = with(&recipe, &[("A", &"x".repeat(1000))]).unwrap_err();
     assert!(said[0].contains("with its variables replaced the recipe takes more than 16 MiB"), "{}", &said[0][..100]);
 }
+
+#[test]
+fn a_value_is_text_as_it_is_written() {
+    let recipe = GOOD.replace("name: good", "name: v${A}-${B}")
+        + "variables: { A: 1.10, B: 2, C: true }\nresources: { cpus: \"${B}\" }\n";
+    let said = with(&recipe, &[]).unwrap_err();
+    assert_eq!(said, ["r.yml:8:20: `cpus` is a whole number from 0, and not a text | write it without quotes"]);
+    let recipe = with(&recipe.replace("\"${B}\"", "2"), &[]).unwrap();
+    assert_eq!((recipe.name.as_str(), recipe.variables["C"].as_str()), ("v1.10-2", "true"));
+}
+
+#[test]
+fn a_variable_without_a_value_is_told_once() {
+    let recipe = format!("{GOOD}variables: {{ C: [2], D: }}\nresources: {{ cpus: \"${{C}}\", memory: \"${{D}}\" }}\n");
+    let said = with(&recipe, &[]).unwrap_err();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with("r.yml:7:14: `C` is a text, and not a list"), "{said:?}");
+    assert!(said[1].starts_with("r.yml:7:22: `D` is a text, and not empty"), "{said:?}");
+}

@@ -27,7 +27,7 @@ async fn machine(state: &'static str) -> Machine {
     let (ours, theirs) = UnixStream::pair().unwrap();
     tokio::spawn(monitor(theirs, state));
     let mut command = child::command("sh");
-    command.args(["-c", "echo KVM internal error >&2; sleep 600"]).stderr(Stdio::piped());
+    command.args(["-c", "echo KVM internal error >&2; exec sleep 600"]).stderr(Stdio::piped());
     let mut qemu = command.spawn().unwrap();
     let stderr = Followed::new(qemu.stderr.take().unwrap());
     Machine {
