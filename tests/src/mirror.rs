@@ -16,18 +16,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
-/// How the mirror misbehaves.
+/// How the mirror misbehaves. The files that this happens to are its packages, unless [`Mirror::spoil`] has named others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// It does not.
     None,
-    /// Packages are not found.
+    /// The files are not found.
     MissingPackage,
-    /// Packages stop in the middle, and the connection stays open.
+    /// The files stop in the middle, and the connection stays open.
     StalledPackage,
-    /// Packages end in the middle, and the connection is closed.
+    /// The files end in the middle, and the connection is closed.
     TruncatedPackage,
-    /// Packages have the right length and wrong bytes.
+    /// The files have the right length and wrong bytes.
     WrongPackage,
     /// The signed index was changed after it was signed.
     WrongSignature,
@@ -46,7 +46,8 @@ struct Shared {
     folder: String,
     /// Where the files come from, if not from here.
     upstream: Option<Upstream>,
-    fault: Mutex<Fault>,
+    /// The fault, and a part of the paths of the files that have it.
+    fault: Mutex<(Fault, &'static str)>,
     edition: AtomicUsize,
     requests: Mutex<Vec<String>>,
     ended: AtomicBool,
@@ -58,8 +59,7 @@ impl Mirror {
         Self::serving(None, fault)
     }
 
-    /// The same with the files of `upstream`. What is true of packages is true of its indexes too, which are as large
-    /// and come first.
+    /// The same with the files of `upstream`.
     pub fn of(upstream: Upstream, fault: Fault) -> Self {
         Self::serving(Some(upstream), fault)
     }
@@ -71,7 +71,7 @@ impl Mirror {
         let shared = Arc::new(Shared {
             folder: format!("{:x}/", now.as_nanos()),
             upstream,
-            fault: Mutex::new(fault),
+            fault: Mutex::new((fault, PACKAGES)),
             edition: 0.into(),
             requests: Mutex::default(),
             ended: false.into(),
@@ -96,7 +96,12 @@ impl Mirror {
 
     /// Misbehave in another way from now on.
     pub fn set(&self, fault: Fault) {
-        *self.shared.fault.lock().unwrap() = fault;
+        self.spoil(PACKAGES, fault);
+    }
+
+    /// The same with the files whose paths contain `part`.
+    pub fn spoil(&self, part: &'static str, fault: Fault) {
+        *self.shared.fault.lock().unwrap() = (fault, part);
     }
 
     /// Offer the second edition from now on.
@@ -131,6 +136,9 @@ impl Drop for Mirror {
         let _ = TcpStream::connect(self.address);
     }
 }
+
+/// What the paths of packages contain.
+const PACKAGES: &str = ".deb";
 
 /// A path that no mirror has.
 const NOWHERE: &str = "nowhere";
@@ -298,21 +306,21 @@ fn serve(stream: &TcpStream, shared: &Shared) {
         let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
         let path = path.strip_prefix(&shared.folder).unwrap_or(NOWHERE).to_owned();
         shared.requests.lock().unwrap().push(path.clone());
-        let fault = *shared.fault.lock().unwrap();
-        let package = path.ends_with(".deb") || shared.upstream.is_some() && path.contains("/binary-");
+        let (fault, part) = *shared.fault.lock().unwrap();
+        let spoilt = path.contains(part);
         let file = match &shared.upstream {
-            _ if path.contains("..") || package && fault == Fault::MissingPackage => None,
+            _ if path.contains("..") || spoilt && fault == Fault::MissingPackage => None,
             Some(upstream) => upstream.file(&path),
             None => Some(archive(shared.edition.load(Ordering::Relaxed)).join(&path)).filter(|file| file.is_file()),
         };
-        if !answer(&mut writer, file.as_deref(), package, fault) {
+        if !answer(&mut writer, file.as_deref(), spoilt, fault) {
             return;
         }
     }
 }
 
-/// Answer one request with `file`, which is a `package` or not; false when the connection has to end.
-fn answer(writer: &mut impl Write, file: Option<&Path>, package: bool, fault: Fault) -> bool {
+/// Answer one request with `file`, which is `spoilt` by the fault or not; false when the connection has to end.
+fn answer(writer: &mut impl Write, file: Option<&Path>, spoilt: bool, fault: Fault) -> bool {
     let Some(file) = file else {
         return writer.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").is_ok();
     };
@@ -322,7 +330,7 @@ fn answer(writer: &mut impl Write, file: Option<&Path>, package: bool, fault: Fa
         body = text.replace("Suite: ", "Suite:  ").into_bytes();
     }
     let middle = body.len() / 2;
-    if package && fault == Fault::WrongPackage {
+    if spoilt && fault == Fault::WrongPackage {
         body[middle] ^= 0xff;
     }
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -330,13 +338,13 @@ fn answer(writer: &mut impl Write, file: Option<&Path>, package: bool, fault: Fa
         return false;
     }
     match fault {
-        Fault::StalledPackage if package => {
+        Fault::StalledPackage if spoilt => {
             let _ = writer.write_all(&body[..middle]);
             // Longer than anybody waits.
             std::thread::sleep(Duration::from_secs(600));
             false
         }
-        Fault::TruncatedPackage if package => {
+        Fault::TruncatedPackage if spoilt => {
             let _ = writer.write_all(&body[..middle]);
             false
         }
