@@ -5,7 +5,7 @@ use particle_vm_tests::{Fault, Mirror, Outcome, Place, Running, leftovers, measu
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -215,8 +215,12 @@ fn nothing_goes_to_the_temporary_folder() {
     let _ = build(&place, &[], &[("TMPDIR", empty.as_os_str())]).exits(0);
 }
 
+/// As root for real where this program runs as root, which `tools/check` sees to; otherwise as what passes for root.
 #[test]
 fn root_is_warned_and_served() {
+    if nix::unistd::geteuid().is_root() {
+        return root_is_served_a_folder();
+    }
     let place = Place::new();
     let mut root = std::process::Command::new("fakeroot");
     let command = place.command(&["shell", "--", "echo", "served"]);
@@ -224,5 +228,50 @@ fn root_is_warned_and_served() {
     root.env("XDG_CACHE_HOME", place.cache()).env("LC_ALL", "C.UTF-8");
     let outcome = Running::start(root).finish(DEADLINE).exits(0).says(&["running as root"]);
     assert_eq!(outcome.stdout, "served\n");
+    leftovers::no_processes(&place);
+}
+
+/// What the file server of a shared folder may keep of root's capabilities (capabilities(7)): CHOWN, DAC_OVERRIDE,
+/// FOWNER, FSETID, SETGID, SETUID.
+const CAPABILITIES: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7;
+
+/// `nobody`, in the guest too.
+const NOBODY: u32 = 65534;
+
+fn root_is_served_a_folder() {
+    let appliance = std::env::var_os("PARTICLE_VM_APPLIANCE");
+    let place = if appliance.is_some() { Place::with_empty_cache() } else { Place::new() };
+    let private = |name, owner| {
+        let path = place.write(name, format!("{name}\n"));
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        chown(path, Some(owner), None).unwrap();
+    };
+    private("note", 0);
+    private("theirs", NOBODY);
+    let folder = place.path().join("recipe");
+    // Both are for the guest's root; for its other users what is theirs, and no more.
+    let script = "set -e; cat /work/note /work/theirs; nobody='setpriv --reuid 65534 --regid 65534 --clear-groups'; \
+                  $nobody cat /work/theirs; ! $nobody cat /work/note; ! touch /work/new; echo all is served; sleep 1000";
+    let mut command = place.command(&["shell".as_ref(), "--work".as_ref(), folder.as_os_str()]);
+    command.args(["--", "sh", "-c", script]);
+    command.envs(appliance.map(|appliance| ("PARTICLE_VM_APPLIANCE", appliance)));
+    let mut running = Running::start(command);
+    running.wait_for("all is served", DEADLINE);
+    for (pid, _) in leftovers::processes(&place).iter().filter(|(_, command)| command.contains("internal-virtiofsd")) {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let field = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            u64::from_str_radix(value.trim(), 16).unwrap()
+        };
+        for name in ["CapPrm:", "CapEff:", "CapBnd:", "CapInh:"] {
+            measured("root", &format!("{name} of the file server"), format!("{:#x}", field(name)));
+            assert_eq!(field(name) & !CAPABILITIES, 0, "{status}");
+        }
+        assert_eq!(field("CapEff:"), CAPABILITIES, "{status}");
+    }
+    running.signal(nix::sys::signal::Signal::SIGTERM);
+    let outcome = running.finish(Duration::from_secs(10)).exits(130).says(&["running as root"]);
+    measured("root", "seconds of a shell with a folder", outcome.took.as_secs_f64());
+    assert_eq!(outcome.stdout, "note\ntheirs\ntheirs\nall is served\n", "{}", outcome.stderr);
     leftovers::no_processes(&place);
 }
