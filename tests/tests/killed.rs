@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use particle_vm_tests::{Fault, Mirror, Place, Running, leftovers, measured, mirror};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(240);
 
@@ -15,6 +15,8 @@ const DEADLINE: Duration = Duration::from_secs(240);
 enum Phase {
     Boot,
     Stage,
+    /// The image that was built runs, for its tests.
+    Test,
     Convert,
 }
 
@@ -24,6 +26,7 @@ impl Phase {
         match self {
             Self::Boot => r#""step":"start VM""#,
             Self::Stage => "in the middle of a stage",
+            Self::Test => r#""step":"boot tiny.raw on UEFI"#,
             Self::Convert => r#""event":"step-started","step":"convert"#,
         }
     }
@@ -52,15 +55,25 @@ fn slow_conversion(place: &Place) {
 
 const EARLIER: &[u8] = b"the output of an earlier build";
 
+/// What makes of a recipe that of an image with a bootloader, which does nothing, and a test, which takes its time because
+/// the firmware does.
+fn with_test(recipe: &str) -> String {
+    let bootloader = "  - type: bootloader\n    options: { type: systemd-boot, firmware: [uefi] }\ndisk:";
+    let recipe = recipe.replace("\ndisk:", &format!("\n{bootloader}")).replace("[tiny]", "[tiny, apt]");
+    let recipe = recipe.replace("script: \"", "script: \"mkdir -p /boot/efi/loader; echo ID=tiny > /etc/os-release; ");
+    recipe.replace("partitions: [", "partitions: [ { kind: esp, size: 128MiB },")
+        + "tests: [ { name: it is there, run: \"true\" } ]\n"
+}
+
 impl Scene {
-    fn new() -> Self {
+    fn new(phase: Phase) -> Self {
         let place = Place::new();
         let mirror = Mirror::start(Fault::None);
         place.write("tiny.gpg", mirror::keyring());
         let stage = "  - type: run\n    options: { script: \"echo in the middle of a stage; sleep ${PAUSE}\" }\n";
         let recipe = mirror.recipe(stage).replace("[raw]", "[raw, qcow2, vmdk]");
         let recipe = recipe.replace("128MiB", "256MiB") + "variables: { PAUSE: \"0\" }\n";
-        let recipe = place.write("tiny.yml", recipe);
+        let recipe = place.write("tiny.yml", if phase == Phase::Test { with_test(&recipe) } else { recipe });
         std::fs::write(place.out().join("tiny.raw"), EARLIER).unwrap();
         slow_conversion(&place);
         Self { place, recipe, _mirror: mirror }
@@ -74,6 +87,9 @@ impl Scene {
             let path = std::env::var_os("PATH").unwrap();
             let folders = std::iter::once(self.place.path().join("bin")).chain(std::env::split_paths(&path));
             command.env("PATH", std::env::join_paths(folders).unwrap());
+        }
+        if phase == Phase::Test {
+            command.arg("--test");
         }
         let mut running = Running::start(command);
         running.wait_for(phase.begins_with(), DEADLINE);
@@ -100,7 +116,7 @@ impl Scene {
 
 /// Signals to particle-vm in `phase`, one build after the other.
 fn interrupted(phase: Phase) {
-    let scene = Scene::new();
+    let scene = Scene::new(phase);
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         println!("{signal}");
         let running = scene.reach(phase);
@@ -117,14 +133,16 @@ fn interrupted(phase: Phase) {
 /// `kill -9` in `phase` of the children whose command lines contain the programs, one build after the other, with what
 /// is said then.
 fn children_killed(phase: Phase, programs: &[(&str, &str)]) {
-    let scene = Scene::new();
+    let scene = Scene::new(phase);
     for (program, text) in programs {
         println!("{program}");
         let running = scene.reach(phase);
         leftovers::kill(&scene.place, program);
         let outcome = running.finish(Duration::from_secs(20));
         assert!([1, 3].contains(&outcome.code), "{outcome:#?}");
-        let _ = outcome.says(&[text]);
+        let outcome = outcome.says(&[text]);
+        let what = format!("seconds from the start to the end by the end of {program}, {phase:?}");
+        measured("killed", &what, outcome.took.as_secs_f64());
         scene.is_clean();
     }
     scene.builds();
@@ -132,11 +150,13 @@ fn children_killed(phase: Phase, programs: &[(&str, &str)]) {
 
 /// `kill -9` of particle-vm itself in `phase`; the next run sweeps.
 fn killed(phase: Phase) {
-    let scene = Scene::new();
+    let scene = Scene::new(phase);
     let running = scene.reach(phase);
     running.signal(Signal::SIGKILL);
     let _ = running.finish(Duration::from_secs(10)).exits(137);
+    let since = Instant::now();
     leftovers::no_processes(&scene.place);
+    measured("killed", &format!("seconds until all has ended, {phase:?}"), since.elapsed().as_secs_f64());
     assert_eq!(std::fs::read(scene.place.out().join("tiny.raw")).unwrap(), EARLIER);
     scene.builds();
 }
@@ -155,6 +175,12 @@ fn signals_in_a_stage() {
 }
 
 #[test]
+#[ignore = "takes long"]
+fn signals_while_testing() {
+    interrupted(Phase::Test);
+}
+
+#[test]
 fn signals_while_converting() {
     interrupted(Phase::Convert);
 }
@@ -170,6 +196,11 @@ fn children_are_killed_in_a_stage() {
 }
 
 #[test]
+fn qemu_is_killed_while_testing() {
+    children_killed(Phase::Test, &[QEMU]);
+}
+
+#[test]
 fn qemu_img_is_killed_while_converting() {
     children_killed(Phase::Convert, &[("qemu-img", "qemu-img")]);
 }
@@ -182,6 +213,11 @@ fn particle_vm_is_killed_at_boot() {
 #[test]
 fn particle_vm_is_killed_in_a_stage() {
     killed(Phase::Stage);
+}
+
+#[test]
+fn particle_vm_is_killed_while_testing() {
+    killed(Phase::Test);
 }
 
 #[test]

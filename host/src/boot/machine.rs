@@ -23,6 +23,9 @@ const START: Duration = Duration::from_secs(60);
 /// Time for QEMU to end when its console has ended.
 const END: Duration = Duration::from_secs(30);
 
+/// Time for QEMU to be gone when it has closed a channel.
+const GOING: Duration = Duration::from_secs(5);
+
 /// A machine that runs. Dropping it ends it and forgets what it has written.
 pub(super) struct Machine {
     /// The first serial port.
@@ -110,6 +113,18 @@ impl Machine {
         match tokio::time::timeout(END, self.child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
             _ => Err(died(&mut self.child, &self.stderr).await),
+        }
+    }
+
+    /// Whether QEMU has ended, for when one of its channels has broken: it closes them a moment before it is gone.
+    ///
+    /// # Errors
+    /// When it has not ended well.
+    pub(super) async fn has_ended(&mut self) -> Result<bool, BootError> {
+        match tokio::time::timeout(GOING, self.child.wait()).await {
+            Err(_) => Ok(false),
+            Ok(Ok(status)) if status.success() => Ok(true),
+            Ok(_) => Err(died(&mut self.child, &self.stderr).await),
         }
     }
 

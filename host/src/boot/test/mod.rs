@@ -110,6 +110,8 @@ pub async fn run_tests(config: &BootConfig, tests: &[Test], events: &Events) -> 
             Beside::Dead(reason) => return Err(BootError::Dead { reason, console: machine.last_lines() }),
             Beside::Trouble(error) => return Err(error),
             Beside::Done(Err(_)) | Beside::Ended => {
+                // A machine that powers itself off loses its shell too; a QEMU that dies is not the image's fault.
+                machine.has_ended().await?;
                 return Err(BootError::Lost { test: test.name.clone(), console: machine.last_lines() });
             }
         }
@@ -161,6 +163,8 @@ impl Guest {
             Beside::Done(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
                 Err(BootError::NoShell { after: self.timeout, console })
             }
+            // All channels break when the machine ends, and any of them may be the first.
+            Beside::Done(Err(_)) if machine.has_ended().await? => Err(BootError::PoweredOff { console }),
             Beside::Done(Err(error)) => Err(BootError::Channel(error)),
             Beside::Dead(reason) => Err(BootError::Dead { reason, console }),
             Beside::Trouble(error) => Err(error),
