@@ -5,7 +5,9 @@ use crate::outbox::Outbox;
 use crate::ports::{self, PortError};
 use crate::power;
 use crate::report;
+use nix::sys::time::TimeSpec;
 use nix::sys::utsname::uname;
+use nix::time::{ClockId, clock_settime};
 use particle_vm_protocol::frame::{self, FrameError, PREFIX};
 use particle_vm_protocol::message::TerminalSize;
 use particle_vm_protocol::{BUILD_ID, CONTROL_PORT, FromGuest, FromHost, Job, PROTOCOL_VERSION};
@@ -13,6 +15,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
+use std::time::Duration;
 use thiserror::Error;
 
 /// Why there is no control channel.
@@ -110,6 +113,7 @@ impl Dispatch {
     fn serve(&mut self, mut port: impl Read) -> Result<(), LinkError> {
         while let Some(message) = read(&mut port)? {
             match message {
+                FromHost::Time(since_epoch) => set_clock(since_epoch),
                 FromHost::Start(job) => {
                     // The host starts a job when the one before has ended, so that this cancel was meant for that one.
                     self.cancel.clear();
@@ -135,6 +139,13 @@ impl Dispatch {
             // Fails when nothing reads it: the command has ended meanwhile.
             let _ = sender.send(input);
         }
+    }
+}
+
+/// Without the right time most still works, and what does not says so.
+fn set_clock(since_epoch: Duration) {
+    if let Err(error) = clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::from_duration(since_epoch)) {
+        report::complain(&error);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The messages of the control channel.
 //!
 //! The guest speaks first: [`FromGuest::Hello`] as soon as the machine is ready, or [`FromGuest::Failed`] when it cannot be
-//! brought up. The host answers a hello with [`FromHost::Start`] or closes the channel. From then on the guest sends
+//! brought up. The host answers a hello with [`FromHost::Time`] and [`FromHost::Start`] or closes the channel. From then on the guest sends
 //! events until [`FromGuest::Done`] or [`FromGuest::Failed`]; the host may send [`FromHost::Cancel`] at any time. After
 //! the end the agent waits, with everything still mounted, for [`FromHost::PowerOff`] or for one more
 //! [`FromHost::Start`] (a shell in the stage that failed). When the channel closes, it powers the machine off.
@@ -9,6 +9,7 @@
 use crate::plan::Plan;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Seconds between two [`FromHost::Ping`]s. A guest that answers none for [`HEARTBEAT_LOST`] seconds is lost.
 pub const HEARTBEAT: u64 = 5;
@@ -25,7 +26,10 @@ pub const INPUT_WINDOW: u64 = 256 << 10;
 /// What the host sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromHost {
-    /// The answer to a [`FromGuest::Hello`] that fits.
+    /// The time since the Unix epoch. The clock of the machine counts whole seconds, and the kernel's own loses time while
+    /// it starts on a busy host: signatures that are seconds old would come from the future.
+    Time(Duration),
+    /// What is to be done.
     Start(Box<Job>),
     /// Answered with [`FromGuest::Pong`] and the same number.
     Ping(u64),

@@ -17,7 +17,7 @@ use crate::event::{Event, Events, Unit};
 use particle_vm_protocol::message::{Exec, HEARTBEAT, HEARTBEAT_LOST};
 use particle_vm_protocol::{FromGuest, FromHost, Job, JobResult};
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// How long the agent may take to say hello: while KVM is not proven and not asked for, with KVM, and under emulation on a busy machine.
@@ -114,6 +114,10 @@ impl Session {
             Ok(hello) => hello?,
             Err(_) => return Err(VmError::NoHello { seconds: deadline.as_secs(), console: machine.console() }),
         };
+        // A host whose clock stands before 1970 has none that is worth having.
+        if let Ok(since_epoch) = SystemTime::now().duration_since(UNIX_EPOCH) {
+            link.send(&FromHost::Time(since_epoch))?;
+        }
         let (network, events) = (config.network.clone(), events.clone());
         Ok(Self { machine, link, accelerator, kernel_release, network, events })
     }
