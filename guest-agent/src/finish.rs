@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::paths;
 use crate::process::Command;
 use crate::report::Explain;
+use particle_vm_protocol::plan::FINISH_DEADLINE;
 use particle_vm_protocol::{Failure, FailureKind, share};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -14,9 +15,6 @@ use std::time::Duration;
 /// The script, `appliance/finish.sh` in the sources.
 const SCRIPT: &str = "/usr/lib/particle-vm/finish";
 
-/// How long it may take. Under emulation it takes half a minute.
-const DEADLINE: Duration = Duration::from_secs(15 * 60);
-
 /// Folders of the root whose contents are of this run only.
 const TRANSIENT: [&str; 9] = ["dev", "proc", "run", "scratch", "staging", "sys", "target", "tmp", "work"];
 
@@ -25,7 +23,8 @@ const TRANSIENT: [&str; 9] = ["dev", "proc", "run", "scratch", "staging", "sys",
 /// # Errors
 /// When the script fails or the archive cannot be written.
 pub fn run(context: &Context) -> Result<(), Failure> {
-    context.stage(0, "finish the appliance", Some(DEADLINE), |context| {
+    let deadline = Some(Duration::from_secs(FINISH_DEADLINE));
+    context.stage(0, "finish the appliance", deadline, |context| {
         context.run(&Command::new(SCRIPT))?;
         let upper = Path::new(paths::SCRATCH).join(paths::UPPER);
         let archive = Path::new(paths::STAGING).join(share::FINISHED);

@@ -10,6 +10,9 @@ pub const STEPS_AFTER_STAGES: usize = 4;
 /// Seconds that each of them may take: the recipe says nothing about them, and none should ever hang.
 pub const STEP_DEADLINE: u64 = 2 * 3600;
 
+/// Seconds that the finishing of an appliance may take. Under emulation it takes half a minute.
+pub const FINISH_DEADLINE: u64 = 15 * 60;
+
 /// Everything the guest needs to know for a build. It decides nothing by itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {

@@ -6,7 +6,7 @@
 use super::link::LinkError;
 use particle_vm_protocol::Job;
 use particle_vm_protocol::message::HEARTBEAT;
-use particle_vm_protocol::plan::{STEP_DEADLINE, STEPS_AFTER_STAGES};
+use particle_vm_protocol::plan::{FINISH_DEADLINE, STEP_DEADLINE, STEPS_AFTER_STAGES};
 
 /// Seconds that the agent has beyond the deadline of a step to say so, and for what lies between two steps. Long, because
 /// of emulation on a busy machine.
@@ -29,10 +29,10 @@ impl Progress {
     pub fn new(job: &Job) -> Self {
         let deadlines = match job {
             Job::Build(plan) => {
-                let stages = plan.stages.iter().map(|stage| stage.deadline);
-                stages.chain([STEP_DEADLINE; STEPS_AFTER_STAGES]).collect()
+                let stages = with_later(plan.stages.iter().map(|stage| stage.deadline).collect());
+                stages.into_iter().chain([STEP_DEADLINE; STEPS_AFTER_STAGES]).collect()
             }
-            Job::Finish => vec![STEP_DEADLINE],
+            Job::Finish => vec![FINISH_DEADLINE],
             Job::Hello | Job::Exec(_) => Vec::new(),
         };
         Self { deadlines, next: 0, under_way: None, asked: 0 }
@@ -76,6 +76,17 @@ impl Progress {
     }
 }
 
+/// What each stage may take at most: the agent installs packages of later stages with those of an earlier one, which has
+/// the time of all of them then. Which they are the agent knows.
+fn with_later(mut deadlines: Vec<u64>) -> Vec<u64> {
+    let mut rest = 0;
+    for deadline in deadlines.iter_mut().rev() {
+        rest = deadline.saturating_add(rest);
+        *deadline = rest;
+    }
+    deadlines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +117,12 @@ mod tests {
         assert_eq!(left(&mut progress), ((60 + SLACK) / HEARTBEAT + 1, 60 + SLACK));
         progress.started(1).unwrap();
         assert_eq!(left(&mut progress).1, 600 + SLACK);
+    }
+
+    #[test]
+    fn a_stage_that_takes_packages_of_later_ones_has_their_time() {
+        assert_eq!(with_later(vec![1800, 10_800, 60]), [12_660, 10_860, 60]);
+        assert_eq!(with_later(vec![u64::MAX, 1]), [u64::MAX, 1]);
     }
 
     #[test]
