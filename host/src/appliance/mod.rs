@@ -32,6 +32,7 @@ use crate::dirs::Dirs;
 use crate::event::Events;
 use crate::vm::Hypervisor;
 use manifest::file;
+use publish::Purpose;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -155,7 +156,11 @@ impl Appliance {
             return Ok(found);
         }
         let _lock = cache::lock(dirs, events).await?;
-        Self::bring(dirs, archive, events).await
+        // Another process may have brought it meanwhile.
+        if let Some(found) = Self::announced(dirs, archive).await {
+            return Ok(found);
+        }
+        Self::bring(dirs, archive, Purpose::OneBuild, events).await
     }
 
     /// The appliance that the archive says it holds, if the cache has it.
@@ -164,13 +169,10 @@ impl Appliance {
         Self::open(&cache::folder(dirs, &digest), dirs).await.ok()
     }
 
-    /// Bring the appliance of an archive into the cache, with the lock held, unless a sound one of its digest is there.
-    async fn bring(dirs: &Dirs, archive: &Path, events: &Events) -> Result<Self, ApplianceError> {
-        if let Some(found) = Self::announced(dirs, archive).await {
-            return Ok(found);
-        }
+    /// Bring the appliance of an archive into the cache, with the lock held.
+    async fn bring(dirs: &Dirs, archive: &Path, purpose: Purpose, events: &Events) -> Result<Self, ApplianceError> {
         import::expect_archive(archive)?;
-        let digest = publish::import(dirs, archive, events).await?;
+        let digest = publish::import(dirs, archive, purpose, events).await?;
         Self::open(&cache::folder(dirs, &digest), dirs).await
     }
 
@@ -303,13 +305,17 @@ pub async fn export(
 }
 
 /// Bring the appliance in `archive` into the cache. When it is of the definition of this program, builds use it from now
-/// on. Of two that have the same digest the one that is there stays, if it is sound.
+/// on. Of two that have the same digest the one that is there stays, if it is sound and was not brought for one build
+/// only: what such an archive says of itself may be wrong.
 ///
 /// # Errors
 /// When the archive holds no appliance that this program can use, or was altered, or the cache cannot be written.
 pub async fn import(dirs: &Dirs, archive: &Path, events: &Events) -> Result<Appliance, ApplianceError> {
     let _lock = cache::lock(dirs, events).await?;
-    let found = Appliance::bring(dirs, archive, events).await?;
+    let found = match Appliance::announced(dirs, archive).await {
+        Some(found) if cache::is_entered(dirs, found.digest()) => found,
+        _ => Appliance::bring(dirs, archive, Purpose::AllBuilds, events).await?,
+    };
     if found.manifest.definition == definition::digest() {
         cache::enter(dirs, None, found.digest())?;
     }

@@ -11,11 +11,20 @@ use crate::workspace::Workspace;
 use std::fs::{self, File};
 use std::path::Path;
 
+/// What an archive is brought for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The build that names it.
+    OneBuild,
+    /// All builds from now on.
+    AllBuilds,
+}
+
 /// Bring the appliance of an archive into its place. The caller holds the lock. Gives the digest.
 ///
 /// # Errors
 /// When the archive is none of an appliance for this program, or the cache cannot be written.
-pub async fn import(dirs: &Dirs, archive: &Path, events: &Events) -> Result<String, ApplianceError> {
+pub async fn import(dirs: &Dirs, archive: &Path, purpose: Purpose, events: &Events) -> Result<String, ApplianceError> {
     let (dirs, archive, events) = (dirs.clone(), archive.to_owned(), events.clone());
     background::run(move |given_up| {
         let workspace = Workspace::new(&dirs.appliances()).map_err(ApplianceError::Workspace)?;
@@ -24,9 +33,11 @@ pub async fn import(dirs: &Dirs, archive: &Path, events: &Events) -> Result<Stri
             fs::create_dir(folder).map_err(ApplianceError::io("create", folder))?;
         }
         let manifest = super::import::read(&archive, &blobs, &made, given_up, &events)?;
-        // The digest is what the archive says: it may not take the place of the one that was built here.
+        // The digest is what the archive says: it may not take the place of one that was built here, nor be taken for all
+        // builds when it came for one.
         let folder = cache::folder(&dirs, &manifest.digest);
-        if !verify::is_sound(&folder, &dirs) {
+        let is_known = purpose == Purpose::OneBuild || cache::is_entered(&dirs, &manifest.digest);
+        if !(is_known && verify::is_sound(&folder, &dirs)) {
             place(&dirs, &made, &manifest)?;
         }
         Ok(manifest.digest)

@@ -84,6 +84,7 @@ async fn an_archive_does_not_take_the_place_of_a_sound_appliance() {
     let dirs = Dirs::at(cache.path());
     let place = cache::folder(&dirs, &digest());
     write(&place, "");
+    cache::enter(&dirs, None, &digest()).unwrap();
     let foreign = archive(folder.path(), "-foreign").await;
     unannounced(&foreign);
     let found = import(&dirs, &foreign, &Events::none()).await.unwrap();
@@ -93,6 +94,17 @@ async fn an_archive_does_not_take_the_place_of_a_sound_appliance() {
     fs::write(place.join(file::KERNEL), "x").unwrap();
     let found = import(&dirs, &foreign, &Events::none()).await.unwrap();
     assert_eq!(kernel(&found), format!("{}-foreign", file::KERNEL));
+}
+
+#[tokio::test]
+async fn what_came_for_one_build_is_not_imported_for_all() {
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let dirs = Dirs::at(cache.path());
+    let (foreign, genuine) = (archive(folder.path(), "-foreign").await, archive(folder.path(), "").await);
+    drop(Appliance::brought(&dirs, &foreign, &Events::none()).await.unwrap());
+    let found = import(&dirs, &genuine, &Events::none()).await.unwrap();
+    assert_eq!(kernel(&found), file::KERNEL);
+    assert!(cache::is_entered(&dirs, &digest()));
 }
 
 #[tokio::test]
