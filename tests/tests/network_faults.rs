@@ -122,3 +122,16 @@ fn a_mirror_that_replaces_a_package_under_its_name_is_believed_at_once() {
 fn manifest(place: &Place) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(place.out().join("manifest.json")).unwrap()).unwrap()
 }
+
+#[test]
+fn the_configuration_of_apt_on_the_host_is_broken() {
+    let place = Place::new();
+    let mirror = Mirror::start(Fault::None);
+    place.write("tiny.gpg", mirror::keyring());
+    let recipe = place.write("tiny.yml", mirror.recipe(""));
+    let broken = place.write("broken.conf", "Acquire::Retries \"3\"\n");
+    let mut command = place.command(&["plan", recipe.to_str().unwrap()]);
+    command.env("APT_CONFIG", &broken);
+    let outcome = particle_vm_tests::Running::start(command).finish(DEADLINE).exits(3);
+    let _ = outcome.says(&["apt-config", "broken.conf:2", "/etc/apt/apt.conf.d"]);
+}

@@ -31,7 +31,7 @@ pub enum AptError {
         /// Everything it wrote to stderr.
         stderr: String,
     },
-    /// The tool could not be run, or did not end.
+    /// The tool could not be run, did not end, or could not read its configuration.
     #[error("apt does not run")]
     Tool(#[source] ChildError),
     /// There is no place for what apt fetches.
@@ -172,6 +172,9 @@ impl Classify for AptError {
                 Reason::Full => "make room in the cache folder, or point XDG_CACHE_HOME at a larger file system",
                 Reason::Other => return None,
             },
+            Self::Tool(ChildError::Failed { .. }) => {
+                "mend the configuration of apt on this host, in /etc/apt/apt.conf.d"
+            }
             Self::Tool(error) => return error.advice(),
             Self::Workspace(error) => return error.advice(),
             Self::Output { .. } => return None,

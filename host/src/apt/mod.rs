@@ -6,7 +6,8 @@ mod mirror;
 pub use error::{AptError, Reason};
 pub use mirror::{mirror, named_mirror};
 
-use crate::child;
+use crate::child::{self, ChildError};
+use std::io;
 use std::time::Duration;
 use tokio::process::Command;
 
@@ -42,10 +43,9 @@ pub async fn settings() -> Result<Vec<String>, AptError> {
     dump.arg("dump");
     match child::run(dump, QUESTION).await {
         Ok(text) => Ok(carried(&String::from_utf8_lossy(&text))),
-        Err(error) => match AptError::from(error) {
-            AptError::Missing => Ok(Vec::new()),
-            error => Err(error),
-        },
+        Err(ChildError::Spawn { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        // It reads nothing but the configuration: its message names the file and the line.
+        Err(error) => Err(AptError::Tool(error)),
     }
 }
 
