@@ -82,6 +82,14 @@ fn median(mut runs: Vec<Run>) -> Run {
     runs[runs.len() / 2]
 }
 
+/// The machine, the kernel's arguments, the processors and the memory of `particle-vm shell` (`host/src/vm/arguments.rs`,
+/// `host/src/engine/shell.rs`), so that the difference is what particle-vm does with them.
+const MACHINE: &str = "q35,hpet=off,smm=off,sata=off,i8042=off,smbus=off,vmport=off,graphics=off,usb=off";
+const KERNEL: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests tsc=reliable no_timer_check \
+                      random.trust_cpu=on 8250.nr_uarts=1";
+const CPUS: &str = "1";
+const MEMORY: &str = "1024";
+
 /// QEMU with the appliance's kernel and an init that does nothing but power off.
 fn empty_init(place: &Place) -> Command {
     let dir = place.path().join("empty");
@@ -100,12 +108,12 @@ fn empty_init(place: &Place) -> Command {
     let kernel = find(&place.cache().join("particle-vm/appliance"), "vmlinux");
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-        .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024"])
+        .args(["-machine", MACHINE, "-accel", "tcg,thread=multi", "-cpu", "max"])
+        .args(["-smp", CPUS, "-m", MEMORY, "-bios", "qboot.rom", "-append", KERNEL])
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")
-        .arg(dir.join("initramfs"))
-        .args(["-append", "quiet panic=-1 reboot=t"]);
+        .arg(dir.join("initramfs"));
     qemu
 }
 
