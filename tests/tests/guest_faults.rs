@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::{Fault, Mirror, Outcome, Place, leftovers, measured, mirror};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Longer than any of these builds takes under emulation on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(240);
@@ -177,4 +177,23 @@ fn the_agent_is_killed() {
     // Overwrites the code of PID 1; what is left of it dies of it, and the kernel with it.
     let stage = script("dd if=/dev/zero of=/proc/1/mem bs=4096 seek=1025 count=100 conv=notrunc; sleep 100");
     fails(&stage, &[], 1, &["Attempted to kill init", "2/2 run"]);
+}
+
+/// A clock that is behind by a second takes a fresh signature for one from the future.
+#[test]
+fn the_clock_is_that_of_the_host() {
+    let place = Place::new();
+    let script = "for i in 1 2 3 4 5; do date +clock=%s.%N; sleep 0.2; done";
+    let mut running = place.start(&["shell", "--", "sh", "-c", script]);
+    let behind = (0..5).map(|_| {
+        let line = running.wait_for("clock=", DEADLINE);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        now - line.strip_prefix("clock=").unwrap().parse::<f64>().unwrap()
+    });
+    // A line takes its time, on a busy machine more than the clock may be wrong; the fastest tells.
+    let least = behind.reduce(f64::min).unwrap();
+    measured("the clock", "seconds behind that of the host, at most", least);
+    assert!((-0.5..0.5).contains(&least), "{least} s");
+    let _ = running.finish(DEADLINE).exits(0);
+    leftovers::no_processes(&place);
 }
