@@ -220,7 +220,7 @@ fn keep(reader: &mut impl Read, path: &Path, progress: &mut impl FnMut(u64)) -> 
 mod tests {
     use super::*;
     use crate::appliance::manifest::file;
-    use crate::appliance::{Appliance, cache, export};
+    use crate::appliance::{Appliance, InUse, export};
     use std::sync::Arc;
 
     /// An appliance whose files hold their own names, and its archive.
@@ -234,8 +234,8 @@ mod tests {
         }
         fs::write(dir.join(FILE), serde_json::to_vec(&manifest).unwrap()).unwrap();
         let archive = folder.join("appliance.tar");
-        let in_use = Arc::new(cache::InUse::mark(&dir).unwrap());
-        let appliance = Appliance { dir, manifest, _in_use: in_use };
+        let in_use = Arc::new(InUse::mark(&dir).unwrap());
+        let appliance = Appliance { dir, manifest, in_use };
         export::write(&appliance, &archive, &GivenUp::default(), &Events::none()).unwrap();
         archive
     }

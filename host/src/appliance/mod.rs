@@ -23,7 +23,7 @@ mod tree;
 mod unpack;
 mod verify;
 
-pub use cache::Listed;
+pub use cache::{InUse, Listed};
 pub use error::ApplianceError;
 pub use manifest::{Manifest, ManifestFile, ManifestPackage};
 
@@ -46,7 +46,8 @@ pub struct Request {
     pub mirror: Option<String>,
 }
 
-/// Room in bytes that building one takes: its packages, their unpacked files in the VM that finishes it, its layers.
+/// Room in bytes that building one takes in the cache: its packages, their unpacked files, its layers and the VM that
+/// finishes it; measured and rounded up.
 pub const ROOM: u64 = 3 << 29;
 
 /// An appliance whose files are those of its manifest. It is not removed from the cache while there is a handle.
@@ -54,7 +55,7 @@ pub const ROOM: u64 = 3 << 29;
 pub struct Appliance {
     dir: PathBuf,
     manifest: Manifest,
-    _in_use: Arc<cache::InUse>,
+    in_use: Arc<InUse>,
 }
 
 impl Appliance {
@@ -183,10 +184,10 @@ impl Appliance {
     pub async fn open(folder: &Path, dirs: &Dirs) -> Result<Self, ApplianceError> {
         let (dir, dirs) = (folder.to_owned(), dirs.clone());
         let opened = tokio::task::spawn_blocking(move || {
-            let in_use = Arc::new(cache::InUse::mark(&dir)?);
+            let in_use = Arc::new(InUse::mark(&dir)?);
             let manifest = Manifest::read(&dir)?;
             verify::check(&dir, &manifest, &dirs)?;
-            Ok(Self { dir, manifest, _in_use: in_use })
+            Ok(Self { dir, manifest, in_use })
         });
         opened.await.map_err(ApplianceError::Task)?
     }
@@ -199,6 +200,11 @@ impl Appliance {
     /// What it was made from.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// A handle that keeps it in the cache, for those who go on with its paths only.
+    pub fn in_use(&self) -> Arc<InUse> {
+        Arc::clone(&self.in_use)
     }
 
     /// Its digest.

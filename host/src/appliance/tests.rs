@@ -118,7 +118,12 @@ async fn an_appliance_in_use_is_not_removed() {
     drop(found);
     let error = remove(&dirs, "ababab", &Events::none()).await.unwrap_err();
     assert!(matches!(error, ApplianceError::InUse { .. }), "{error}");
+    // Who goes on with the paths of its firmware only.
+    let firmware = crate::boot::UefiFiles::from(&second);
     drop(second);
+    let error = remove(&dirs, "ababab", &Events::none()).await.unwrap_err();
+    assert!(matches!(error, ApplianceError::InUse { .. }), "{error}");
+    drop(firmware);
     remove(&dirs, "ababab", &Events::none()).await.unwrap();
     assert!(!place.exists());
 }

@@ -4,6 +4,7 @@ use super::machine::Machine;
 use super::{BootConfig, BootError};
 use crate::event::Events;
 use crate::ui::terminal;
+use crate::vm::{Printer, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// The key that ends the machine, as the terminal sends it.
@@ -25,17 +26,18 @@ pub async fn interact(config: &BootConfig, events: &Events) -> Result<(), BootEr
     let mut machine = Machine::start(config, false).await?;
     events.detail(format!("the machine runs; {ESCAPE_NAME} ends it"));
     let _raw = terminal::Raw::enter().map_err(BootError::Terminal)?;
-    let mut input = terminal::input();
+    let (mut input, mut output) = (terminal::input(), Printer::standard());
     let (qmp, stderr) = (&machine.qmp, &machine.stderr);
     let (mut from, mut to) = machine.console.split();
     let mut piece = vec![0; 4096];
     loop {
         tokio::select! {
-            read = from.read(&mut piece) => match read {
-                Ok(length @ 1..) => terminal::output(&piece[..length]).map_err(BootError::Terminal)?,
+            read = from.read(&mut piece), if output.has_room() => match read {
+                Ok(length @ 1..) => output.push(Stream::Output, piece[..length].to_vec()),
                 // A console that breaks has ended.
                 Ok(0) | Err(_) => break,
             },
+            printed = output.room() => printed.map_err(BootError::Terminal)?,
             trouble = Machine::trouble(qmp, stderr) => return Err(trouble),
             keys = input.recv() => {
                 let Some(keys) = keys else { return Ok(()) };
@@ -51,5 +53,6 @@ pub async fn interact(config: &BootConfig, events: &Events) -> Result<(), BootEr
             }
         }
     }
+    output.finish().await.map_err(BootError::Terminal)?;
     machine.ended().await
 }

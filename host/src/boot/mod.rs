@@ -17,11 +17,13 @@ pub use image::Image;
 pub use interactive::{ESCAPE_NAME, interact};
 pub use test::{FailedTest, run_tests};
 
+use crate::appliance::{Appliance, InUse};
 use crate::event::{Events, Unit};
-use crate::vm::Accelerator;
+use crate::vm::{Accelerator, Printer, Stream};
 use machine::Machine;
 use particle_vm_protocol::stage::Firmware;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use watch::{Seen, Watch};
@@ -49,13 +51,20 @@ pub struct BootConfig {
     pub timeout: Option<Duration>,
 }
 
-/// The files of a UEFI firmware.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The files of a UEFI firmware. They are not removed from the cache while there is a handle.
+#[derive(Debug, Clone)]
 pub struct UefiFiles {
     /// The code, which is never written to.
-    pub code: PathBuf,
+    code: PathBuf,
     /// The variables as they come from the factory.
-    pub variables: PathBuf,
+    variables: PathBuf,
+    _in_use: Arc<InUse>,
+}
+
+impl From<&Appliance> for UefiFiles {
+    fn from(appliance: &Appliance) -> Self {
+        Self { code: appliance.firmware_code(), variables: appliance.firmware_vars(), _in_use: appliance.in_use() }
+    }
 }
 
 impl BootConfig {
@@ -89,22 +98,21 @@ pub fn default_timeout(accelerator: Accelerator) -> Duration {
     }
 }
 
-/// Start an image and wait until it does what is expected. `output` gets the text of the console as it comes, without
-/// escape sequences, so that a hostile image has no way to the user's terminal.
+/// Start an image and wait until it does what is expected. The text of the console is printed as it comes, without
+/// escape sequences, so that a hostile image has no way to the user's terminal. The machine is held up by a reader that
+/// is slow, and goes on without one that has gone away.
 ///
 /// # Errors
 /// When the machine cannot be started or does not do it in time.
-pub async fn boot(
-    config: &BootConfig,
-    until: Until<'_>,
-    mut output: impl FnMut(&[u8]),
-    events: &Events,
-) -> Result<(), BootError> {
+pub async fn boot(config: &BootConfig, until: Until<'_>, events: &Events) -> Result<(), BootError> {
     let step = events.step(format!("boot {}", config.title()), None, Unit::Items);
     let mut machine = Machine::start(config, false).await?;
     let timeout = config.timeout();
+    let mut output = Printer::standard();
     let watched = tokio::time::timeout(timeout, watch(&mut machine, until, &mut output)).await;
     let console = machine.last_lines();
+    // Before the end is told. What a reader does not want is no error.
+    let _ = output.finish().await;
     match watched {
         Ok(result) => result?,
         Err(_) => {
@@ -118,7 +126,7 @@ pub async fn boot(
     Ok(())
 }
 
-async fn watch(machine: &mut Machine, until: Until<'_>, output: &mut impl FnMut(&[u8])) -> Result<(), BootError> {
+async fn watch(machine: &mut Machine, until: Until<'_>, output: &mut Printer) -> Result<(), BootError> {
     let expect = match until {
         Until::Shows(expect) => Some(expect),
         Until::PowersOff => None,
@@ -128,7 +136,9 @@ async fn watch(machine: &mut Machine, until: Until<'_>, output: &mut impl FnMut(
     loop {
         let length = tokio::select! {
             // A console that breaks has ended.
-            read = machine.console.read(&mut piece) => read.unwrap_or(0),
+            read = machine.console.read(&mut piece), if output.has_room() => read.unwrap_or(0),
+            // A reader that has gone away is told once, and everything is room for it.
+            _ = output.room() => continue,
             trouble = Machine::trouble(&machine.qmp, &machine.stderr) => return Err(trouble),
         };
         if length == 0 {
@@ -140,7 +150,7 @@ async fn watch(machine: &mut Machine, until: Until<'_>, output: &mut impl FnMut(
         }
         let (text, seen) = watch.look(&piece[..length]);
         machine.tail.push(&text);
-        output(&text);
+        output.push(Stream::Output, text);
         match seen {
             Some(Seen::Expected) => return Ok(()),
             Some(Seen::Dead(reason)) => return Err(BootError::Dead { reason, console: machine.last_lines() }),

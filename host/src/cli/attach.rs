@@ -2,7 +2,7 @@
 
 use crate::error::{Class, Classify, Result};
 use crate::ui::{Ui, terminal};
-use crate::vm::{Session, Stream, Terminal};
+use crate::vm::{Printer, Session, Terminal, VmError};
 use particle_vm_protocol::message::{Exec, Inside};
 use std::io;
 use thiserror::Error;
@@ -45,12 +45,13 @@ pub async fn attach(session: &mut Session, argv: Vec<String>, inside: Inside, ui
         inside,
     };
     let _raw = if interactive { Some(terminal::Raw::enter().map_err(AttachError::Raw)?) } else { None };
-    let mut output = |stream, bytes: &[u8]| match stream {
-        Stream::Output => terminal::output(bytes),
-        Stream::Error => terminal::error(bytes),
-    };
+    let mut output = Printer::standard();
     let terminal = Terminal { input: terminal::input(), resized, output: &mut output };
-    let code = session.exec(exec, terminal).await?;
+    let ended = session.exec(exec, terminal).await;
+    // In raw mode, and before whatever is told of the end.
+    let printed = output.finish().await.map_err(VmError::Output);
+    let code = ended?;
+    printed?;
     // Whatever the guest says: an exit code has eight bits.
     Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
 }

@@ -5,7 +5,7 @@ use super::options::{Machine, Sources, timeout};
 use crate::boot::{self, Until};
 use crate::engine::boot::{Options, machine};
 use crate::error::Result;
-use crate::ui::{Ui, terminal};
+use crate::ui::Ui;
 use clap::{Args, ValueEnum};
 use particle_vm_protocol::stage;
 use std::path::PathBuf;
@@ -93,8 +93,7 @@ impl Boot {
             return Ok(0);
         }
         let until = self.expect.as_deref().map_or(Until::PowersOff, Until::Shows);
-        // A reader of the console that has gone away does not end the machine.
-        boot::boot(&config, until, |text| drop(terminal::output(text)), ui.events()).await?;
+        boot::boot(&config, until, ui.events()).await?;
         Ok(0)
     }
 }

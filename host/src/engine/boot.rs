@@ -3,7 +3,7 @@
 use super::host::{Host, Sources, processors};
 use super::{EngineError, Fate};
 use crate::appliance::Appliance;
-use crate::boot::{self, BootConfig, Image, UefiFiles};
+use crate::boot::{self, BootConfig, Image};
 use crate::dirs::Dirs;
 use crate::error::Result;
 use crate::event::Events;
@@ -61,7 +61,7 @@ pub(super) fn config(options: &Options, host: &Host, appliance: &Appliance, acce
         accelerator,
         image: options.image.clone(),
         firmware: options.firmware.unwrap_or(Firmware::Uefi),
-        uefi: Some(UefiFiles { code: appliance.firmware_code(), variables: appliance.firmware_vars() }),
+        uefi: Some(appliance.into()),
         memory_mib: options.memory_mib.unwrap_or(MEMORY_MIB),
         cpus: options.cpus.unwrap_or(processors().min(MAX_CPUS)),
         work_dir: options.work_dir.clone().unwrap_or_else(|| host.dirs.work()),

@@ -2,7 +2,7 @@
 
 use nix::sys::termios::{self, InputFlags, LocalFlags, OutputFlags, SetArg, Termios};
 use particle_vm_protocol::message::TerminalSize;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::os::fd::RawFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -49,8 +49,9 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // There is nobody left to tell.
-        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.0);
+        // Not when all that was printed has been shown: a terminal that shows nothing any more would be waited for. There
+        // is nobody left to tell.
+        let _ = termios::tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
     }
 }
 
@@ -96,22 +97,4 @@ pub fn resizes() -> io::Result<mpsc::Receiver<TerminalSize>> {
     let mut changes = signal(SignalKind::window_change())?;
     tokio::spawn(async move { while changes.recv().await.is_some() && sender.send(size()).await.is_ok() {} });
     Ok(receiver)
-}
-
-/// Write `bytes` to standard output at once.
-///
-/// # Errors
-/// When it takes no more.
-pub fn output(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()
-}
-
-/// Write `bytes` to standard error at once.
-///
-/// # Errors
-/// When it takes no more.
-pub fn error(bytes: &[u8]) -> io::Result<()> {
-    io::stderr().lock().write_all(bytes)
 }

@@ -9,18 +9,21 @@ use super::initramfs;
 use super::link::{Greeting, Link, LinkError};
 use super::machine::Machine;
 use super::memory;
+use super::printer::Printer;
 use super::progress::Progress;
 use super::proxy::Proxy;
-use super::terminal::{Stream, Terminal, Window};
+use super::terminal::{Resized, Stream, Terminal, Typed, Window};
 use crate::clean;
 use crate::event::{Event, Events, Unit};
 use particle_vm_protocol::message::{Exec, HEARTBEAT, HEARTBEAT_LOST};
 use particle_vm_protocol::{FromGuest, FromHost, Job, JobResult};
 use std::borrow::Cow;
+use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// How long the agent may take to say hello: while KVM is not proven and not asked for, with KVM, and under emulation on a busy machine.
+/// How long the agent may take to say hello: while KVM is not proven and not asked for, with KVM, and under emulation on
+/// a busy machine.
 const START_PROBE: Duration = Duration::from_secs(15);
 const START_KVM: Duration = Duration::from_secs(60);
 const START_TCG: Duration = Duration::from_secs(240);
@@ -152,7 +155,11 @@ impl Session {
         }
     }
 
-    async fn converse(&mut self, job: Job, mut terminal: Option<Terminal<'_>>) -> Result<JobResult, VmError> {
+    async fn converse(&mut self, job: Job, terminal: Option<Terminal<'_>>) -> Result<JobResult, VmError> {
+        let (mut user, mut output) = match terminal {
+            Some(Terminal { input, resized, output }) => (Some((input, resized)), Some(output)),
+            None => (None, None),
+        };
         let mut progress = Progress::new(&job);
         let backlog = self.link.backlog();
         self.link.send(&FromHost::Start(Box::new(job)))?;
@@ -163,16 +170,23 @@ impl Session {
                 self.link.send(&FromHost::Input(piece))?;
             }
             tokio::select! {
+                // While what it has printed is not taken, the guest is not listened to, which holds it up.
                 message = async {
                     self.events.room().await;
                     self.link.receive().await
-                } => {
+                }, if has_room(&output) => {
                     let Some(message) = message? else { return Err(self.machine.gone().await) };
                     match message {
                         FromGuest::Pong(_) => heartbeat.heard(),
                         FromGuest::InputTaken(bytes) => window.taken(bytes),
-                        FromGuest::Terminal(bytes) => print(&mut terminal, Stream::Output, &bytes)?,
-                        FromGuest::TerminalError(bytes) => print(&mut terminal, Stream::Error, &bytes)?,
+                        FromGuest::Terminal(bytes) => {
+                            heartbeat.heard();
+                            print(&mut output, Stream::Output, bytes);
+                        }
+                        FromGuest::TerminalError(bytes) => {
+                            heartbeat.heard();
+                            print(&mut output, Stream::Error, bytes);
+                        }
                         FromGuest::Done(result) => return Ok(*result),
                         FromGuest::Failed(failure) => {
                             if let Some(proxy) = &self.network {
@@ -184,8 +198,10 @@ impl Session {
                         message => self.forward(message, &mut progress)?,
                     }
                 }
+                printed = room(&mut output) => printed.map_err(VmError::Output)?,
                 error = self.machine.trouble() => return Err(error),
-                beat = heartbeat.next() => match beat {
+                // Nor is it asked for what would not be heard.
+                beat = heartbeat.next(), if has_room(&output) => match beat {
                     Some(number) => {
                         if let Some(seconds) = progress.asked() {
                             return Err(VmError::Overdue { seconds, console: self.machine.console() });
@@ -199,7 +215,7 @@ impl Session {
                 },
                 message = async {
                     backlog.below(MOST_INPUT).await;
-                    typed(&mut terminal, window.is_open()).await
+                    typed(&mut user, window.is_open()).await
                 } => match message {
                     FromHost::Input(bytes) => window.push(bytes),
                     FromHost::InputEnd => {
@@ -313,20 +329,32 @@ fn check_memory(config: &VmConfig, events: &Events) -> Result<(), VmError> {
     Ok(())
 }
 
-fn print(terminal: &mut Option<Terminal<'_>>, stream: Stream, bytes: &[u8]) -> Result<(), VmError> {
-    match terminal {
-        Some(terminal) => (terminal.output)(stream, bytes).map_err(VmError::Output),
-        None => Ok(()),
+fn print(output: &mut Option<&mut Printer>, stream: Stream, bytes: Vec<u8>) {
+    if let Some(output) = output {
+        output.push(stream, bytes);
+    }
+}
+
+/// Whether what the guest prints can be taken.
+fn has_room(output: &Option<&mut Printer>) -> bool {
+    output.as_ref().is_none_or(|output| output.has_room())
+}
+
+/// Wait for room; as [`Printer::room`], and never ready without one.
+async fn room(output: &mut Option<&mut Printer>) -> io::Result<()> {
+    match output {
+        Some(output) => output.room().await,
+        None => std::future::pending().await,
     }
 }
 
 /// What the user does next: types, ends the input, or changes the size. Never ready without a terminal, nor while the
 /// guest takes no more input.
-async fn typed(terminal: &mut Option<Terminal<'_>>, open: bool) -> FromHost {
-    let Some(terminal) = terminal else { return std::future::pending().await };
+async fn typed(user: &mut Option<(Typed, Resized)>, open: bool) -> FromHost {
+    let Some((input, resized)) = user else { return std::future::pending().await };
     tokio::select! {
-        Some(size) = terminal.resized.recv() => FromHost::Resize(size),
-        input = terminal.input.recv(), if open => match input {
+        Some(size) = resized.recv() => FromHost::Resize(size),
+        input = input.recv(), if open => match input {
             Some(bytes) => FromHost::Input(bytes),
             None => FromHost::InputEnd,
         },

@@ -1,8 +1,8 @@
 //! What is typed into a command in the VM, and what it prints.
 
+use super::printer::Printer;
 use particle_vm_protocol::message::{INPUT_WINDOW, TerminalSize};
 use std::collections::VecDeque;
-use std::io;
 use tokio::sync::mpsc;
 
 /// Which of a command's outputs a piece comes from. With a terminal there is only one.
@@ -14,14 +14,20 @@ pub enum Stream {
     Error,
 }
 
+/// Pieces of what is typed.
+pub type Typed = mpsc::Receiver<Vec<u8>>;
+
+/// Sizes of a terminal.
+pub type Resized = mpsc::Receiver<TerminalSize>;
+
 /// The user's side of a command in the VM.
 pub struct Terminal<'a> {
     /// What is typed; it is the end of the input when it closes.
-    pub input: mpsc::Receiver<Vec<u8>>,
+    pub input: Typed,
     /// New sizes of the terminal.
-    pub resized: mpsc::Receiver<TerminalSize>,
+    pub resized: Resized,
     /// Takes what the command prints.
-    pub output: &'a mut dyn FnMut(Stream, &[u8]) -> io::Result<()>,
+    pub output: &'a mut Printer,
 }
 
 impl std::fmt::Debug for Terminal<'_> {
