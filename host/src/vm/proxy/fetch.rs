@@ -9,10 +9,10 @@ use futures::StreamExt;
 use hyper::body::Bytes;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG,
-    HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE,
+    ETAG, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, LAST_MODIFIED, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    UPGRADE, VARY, VIA,
 };
 use hyper::{Method, Response, StatusCode};
 use tokio_util::io::ReaderStream;
@@ -55,12 +55,13 @@ pub(super) async fn fetch(proxy: &Proxy, method: Method, url: Url, headers: Head
 }
 
 /// The name under which the response may be stored: only what never changes under its name, and only for those who
-/// need no credentials for it.
+/// need no credentials for it: a cookie is one.
 ///
 /// That is `by-hash/SHA256/DIGEST`, and packages whose name holds their version as Debian's archive spells it
 /// (`NAME_VERSION_ARCHITECTURE.deb`); `program_current_amd64.deb` is another file every week.
 fn store_key(url: &Url, headers: &HeaderMap) -> Option<String> {
-    let public = url.username().is_empty() && url.password().is_none() && !headers.contains_key(AUTHORIZATION);
+    let public = url.username().is_empty() && url.password().is_none();
+    let public = public && !headers.contains_key(AUTHORIZATION) && !headers.contains_key(COOKIE);
     (public && (by_hash(url).is_some() || is_package(url))).then(|| public_url(url))
 }
 
@@ -215,21 +216,28 @@ fn host_of(url: &Url) -> &str {
     url.host_str().unwrap_or_default()
 }
 
-/// Complete, unchanged, and not meant for one reader only. A body that ends with its connection could be cut short and
-/// nobody would know.
+/// Complete, unchanged, and the same for all readers: not meant for one only, nor chosen by what the request says beside
+/// the URL. By `Accept-Encoding` it may be, which is not passed on for what may be stored. A body that ends with its
+/// connection could be cut short and nobody would know.
 fn may_be_stored(headers: &HeaderMap) -> bool {
-    let no_store = headers.get_all(CACHE_CONTROL).iter().any(|value| {
-        let directives = value.to_str().unwrap_or_default();
-        directives.split(',').any(|directive| directive.trim().eq_ignore_ascii_case("no-store"))
-    });
+    // `private` may name the fields that it is about.
+    let directive = |word: &str| word.split('=').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let no_store = words(headers, &CACHE_CONTROL).any(|word| ["no-store", "private"].contains(&&*directive(word)));
+    let varies = words(headers, &VARY).any(|word| !word.eq_ignore_ascii_case(ACCEPT_ENCODING.as_str()));
     let framed = length(headers).is_some() || headers.contains_key(TRANSFER_ENCODING);
-    framed && !no_store && !headers.contains_key(CONTENT_ENCODING)
+    framed && !no_store && !varies && !headers.contains_key(CONTENT_ENCODING)
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {
     // A transfer coding overrides the length (RFC 9112, 6.3).
     let coded = headers.contains_key(TRANSFER_ENCODING);
     headers.get(CONTENT_LENGTH).filter(|_| !coded)?.to_str().ok()?.parse().ok()
+}
+
+/// The members of a field that is a list. What is no text is one that nobody knows.
+fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or("?"));
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|word| !word.is_empty())
 }
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
@@ -280,9 +288,10 @@ mod tests {
         ] {
             assert_eq!(key(passed_on), None, "{passed_on}");
         }
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, HeaderValue::from_static("Basic eDp5"));
-        assert_eq!(store_key(&Url::parse("http://m/a_1_amd64.deb").unwrap(), &headers), None);
+        for name in [AUTHORIZATION, COOKIE] {
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static("x"))]);
+            assert_eq!(store_key(&Url::parse("http://m/a_1_amd64.deb").unwrap(), &headers), None);
+        }
     }
 
     #[test]

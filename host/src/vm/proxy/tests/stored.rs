@@ -16,7 +16,7 @@ async fn a_second_build_fetches_no_package_again() {
     let server = Server::start(move |_| {
         reply(
             "200 OK",
-            "Content-Length: 300000\r\nETag: \"1\"\r\nLast-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\n",
+            "Content-Length: 300000\r\nETag: \"1\"\r\nLast-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\nVary: Accept-Encoding\r\n",
             &sent,
         )
     })
@@ -73,7 +73,11 @@ async fn what_is_incomplete_or_not_for_everybody_is_not_stored() {
         ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n"),
         // Nobody can tell whether this is all.
         ("", "hello"),
-        ("Content-Length: 5\r\nCache-Control: private, no-store\r\n", "hello"),
+        ("Content-Length: 5\r\nCache-Control: max-age=5, no-store\r\n", "hello"),
+        ("Content-Length: 5\r\nCache-Control: private=\"set-cookie\"\r\n", "hello"),
+        ("Content-Length: 5\r\nCache-Control: Private\r\n", "hello"),
+        ("Content-Length: 5\r\nVary: Accept-Encoding, User-Agent\r\n", "hello"),
+        ("Content-Length: 5\r\nVary: *\r\n", "hello"),
         ("Content-Length: 5\r\nContent-Encoding: gzip\r\n", "hello"),
     ] {
         let dir = tempfile::tempdir().unwrap();
