@@ -8,7 +8,7 @@ use super::image;
 use super::manifest::file;
 use super::tree::Tree;
 use crate::event::{Events, Unit};
-use crate::vm::{Hypervisor, Session, VmConfig};
+use crate::vm::{Hypervisor, Session, VmConfig, virtiofs};
 use crate::workspace::Workspace;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use particle_vm_protocol::{Job, share};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 const MEMORY: u64 = 768;
 
 /// Most bytes of the archive that the guest leaves. A real one has 1 MiB.
-const MAX_ARCHIVE: u64 = 64 << 20;
+const MAX_ARCHIVE: u64 = virtiofs::MAX_FILE;
 
 /// Boot what is in `made` and add the second layer to it.
 ///

@@ -9,7 +9,7 @@ use landlock::{
 };
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
 /// Newest version whose rules are understood here; older kernels enforce what they know of it.
@@ -56,12 +56,10 @@ pub fn confine(command: &mut Command, program: &Path, readable: &[&Path], writab
     let read = AccessFs::from_read(VERSION);
     let write: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
     let real = program.canonicalize()?;
-    let own = real.parent().unwrap_or(&real);
-    let prefix = own.parent().unwrap_or(own);
-    let installed = ["lib", "lib64", "libexec", "share/qemu"].map(|folder| prefix.join(folder));
+    let home = std::env::var_os("HOME").and_then(|home| Path::new(&home).canonicalize().ok());
+    let installed = installed(&real, home.as_deref());
     let rules = nothing()
         .and_then(|rules| rules.add_rules(path_beneath_rules(SYSTEM, read)))
-        .and_then(|rules| rules.add_rules(path_beneath_rules([own], read)))
         .and_then(|rules| rules.add_rules(path_beneath_rules(installed, read)))
         .and_then(|rules| rules.add_rules(path_beneath_rules(readable, read)))
         .and_then(|rules| rules.add_rules(path_beneath_rules(DEVICES, write)))
@@ -71,6 +69,19 @@ pub fn confine(command: &mut Command, program: &Path, readable: &[&Path], writab
         restrict_at_exec(command, ruleset);
     }
     Ok(())
+}
+
+/// Where `program`, outside of what [`SYSTEM`] names, finds what belongs to it: beside itself, and where its prefix has
+/// libraries and data. In the home folder or above it other things lie there too, and secrets among them; of that only
+/// the program itself and QEMU's data are named.
+fn installed(program: &Path, home: Option<&Path>) -> Vec<PathBuf> {
+    let own = program.parent().unwrap_or(program);
+    let prefix = own.parent().unwrap_or(own);
+    if home.is_some_and(|home| own.starts_with(home) || home.starts_with(own)) {
+        return vec![program.to_owned(), prefix.join("share/qemu")];
+    }
+    let folders = ["lib", "lib64", "libexec", "share/qemu"].map(|folder| prefix.join(folder));
+    [own.to_owned()].into_iter().chain(folders).collect()
 }
 
 fn restrict_at_exec(command: &mut Command, ruleset: OwnedFd) {
@@ -111,6 +122,18 @@ mod tests {
         command.arg(file);
         confine(&mut command, program, readable, &[]).unwrap();
         child::run(command, Duration::from_secs(10)).await.is_ok()
+    }
+
+    #[test]
+    fn a_program_in_the_home_folder_does_not_open_it() {
+        let installed = |program: &str| installed(Path::new(program), Some(Path::new("/home/me")));
+        for program in ["/home/me/qemu", "/home/me/bin/qemu", "/home/me/a/bin/qemu", "/home/qemu", "/qemu"] {
+            for opened in installed(program) {
+                assert!(opened == Path::new(program) || opened.ends_with("share/qemu"), "{opened:?} for {program}");
+            }
+        }
+        let outside = installed("/srv/qemu/bin/qemu");
+        assert!(["/srv/qemu/bin", "/srv/qemu/lib"].iter().all(|folder| outside.contains(&folder.into())));
     }
 
     #[tokio::test]

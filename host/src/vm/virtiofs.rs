@@ -12,6 +12,7 @@ use clap::Args;
 use landlock::RulesetError;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -44,6 +45,9 @@ const MOST_DESCRIPTORS: u64 = 1 << 20;
 /// Least number of descriptors for the guest's files.
 const GUEST_DESCRIPTORS: u64 = 64;
 
+/// Most bytes of a file that the guest writes; it may not fill the host's disk with one.
+pub const MAX_FILE: u64 = 64 << 20;
+
 /// How long the guest may rely on what it knows of a file's attributes.
 const CACHE: Duration = Duration::from_secs(1);
 
@@ -67,6 +71,9 @@ pub enum ServerError {
     /// Descriptors are too few.
     #[error("cannot raise the number of open files")]
     Limit(#[source] Errno),
+    /// The size of files cannot be limited.
+    #[error("cannot limit the size of files")]
+    Size(#[source] Errno),
     /// The rules are refused.
     #[error("cannot confine the file server to {}", .path.display())]
     Confine {
@@ -125,6 +132,9 @@ fn run(server: Server) -> Result<(), ServerError> {
     // SAFETY: the number names a listening socket that this process inherited and that nothing else here uses.
     let mut listener = unsafe { Listener::from_raw_fd(server.listener) };
     let limit = raise_limit().map_err(ServerError::Limit)?;
+    if !server.read_only {
+        limit_files().map_err(ServerError::Size)?;
+    }
     let path = server.folder;
     let failed = |source| ServerError::Folder { path: path.clone(), source };
     let proc_self_fd =
@@ -159,6 +169,14 @@ fn raise_limit() -> nix::Result<u64> {
     let limit = hard.min(MOST_DESCRIPTORS).max(soft);
     setrlimit(Resource::RLIMIT_NOFILE, limit, hard)?;
     Ok(limit)
+}
+
+/// Have no file grow beyond [`MAX_FILE`]: the guest's write fails with `EFBIG`.
+fn limit_files() -> nix::Result<()> {
+    // What would end the process instead.
+    // SAFETY: no handler is set.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
+    setrlimit(Resource::RLIMIT_FSIZE, MAX_FILE, MAX_FILE)
 }
 
 /// Run by root, the server keeps what it needs to act for the guest's users on the folder, and nothing else.
@@ -248,4 +266,26 @@ fn connected(folder: &Path, tag: &str) -> io::Result<(OwnedFd, OwnedFd)> {
     let client = UnixStream::connect(&name);
     fs::remove_file(&name)?;
     Ok((listener.into(), client?.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    #[test]
+    fn a_file_does_not_grow_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let grow = |bytes: u64| {
+            let mut truncate = Command::new("truncate");
+            truncate.arg(format!("--size={bytes}")).arg(folder.path().join("file"));
+            // SAFETY: only sigaction(2) and setrlimit(2) are called, which are async-signal-safe.
+            unsafe { truncate.pre_exec(|| Ok(limit_files()?)) };
+            // Not ended by a signal, as the server is not either.
+            truncate.output().unwrap().status.code()
+        };
+        assert_eq!(grow(MAX_FILE), Some(0));
+        assert_eq!(grow(MAX_FILE + 1), Some(1));
+    }
 }
