@@ -25,8 +25,10 @@ struct Copier<'a> {
     gid: u32,
     /// Permissions of files, when they are not those of the source.
     mode: Option<u32>,
-    /// The paths that were written.
+    /// The paths of the files and links that were written.
     written: Vec<String>,
+    /// The folders that were made and hold nothing.
+    empty: Vec<String>,
 }
 
 /// Copy the source.
@@ -34,7 +36,7 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Copy) -> Result<(), Failure
     let tree = site.tree()?;
     let (uid, gid) = accounts::owner(tree, &options.owner, &options.group)?;
     let mode = options.mode.as_deref().map(accounts::mode).transpose()?;
-    let mut copier = Copier { context: site.context, tree, uid, gid, mode, written: Vec::new() };
+    let mut copier = Copier { context: site.context, tree, uid, gid, mode, written: Vec::new(), empty: Vec::new() };
     let source = work::open(&options.source, OFlag::O_RDONLY)?;
     let destination = &options.destination;
     match kind(&source)? {
@@ -48,9 +50,9 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Copy) -> Result<(), Failure
         }
         _ => return Err(wrong(format!("`{}` is neither a file nor a folder", options.source))),
     }
-    let written = copier.written;
+    let Copier { written, empty, .. } = copier;
     site.context.output(format!("{} files", written.len()));
-    site.own.extend(written);
+    site.own.extend(written.into_iter().chain(empty));
     Ok(())
 }
 
@@ -69,6 +71,10 @@ impl Copier<'_> {
         let entries: Result<Vec<_>, Errno> = folder.iter().collect();
         let mut entries = entries.explain(FailureKind::Input, explain)?;
         entries.sort_by(|left, right| left.file_name().cmp(right.file_name()));
+        // With its `.` and `..`.
+        if entries.len() <= 2 {
+            self.empty.push(destination.to_owned());
+        }
         for entry in entries {
             self.context.check()?;
             let Ok(name) = entry.file_name().to_str() else {
@@ -176,7 +182,26 @@ fn type_of(mode: libc::mode_t) -> Type {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancel::Cancel;
     use std::os::unix::fs::MetadataExt;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_folder_without_anything_is_the_recipes_too() {
+        let place = std::env::temp_dir().join(format!("particle-vm-copy-{}-folders", std::process::id()));
+        for folder in ["tree", "source/var/tmp/empty", "source/var/tmp/full"] {
+            std::fs::create_dir_all(place.join(folder)).unwrap();
+        }
+        std::fs::write(place.join("source/var/tmp/full/file"), "x").unwrap();
+        let tree = Tree::open(&place.join("tree")).unwrap();
+        let context = Context::new(Arc::default(), Arc::new(Cancel::new().unwrap()), Arc::default());
+        let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+        let (written, empty) = (Vec::new(), Vec::new());
+        let mut copier = Copier { context: &context, tree: &tree, uid, gid, mode: None, written, empty };
+        copier.folder(File::open(place.join("source")).unwrap().into(), "", 0).unwrap();
+        assert_eq!((copier.written, copier.empty), (vec!["/var/tmp/full/file".into()], vec!["/var/tmp/empty".into()]));
+        std::fs::remove_dir_all(place).unwrap();
+    }
 
     #[test]
     fn holes_stay_holes() {

@@ -44,6 +44,11 @@ pub fn files(checker: &mut Checker<'_>, path: &Path, options: &Files) {
 pub fn copy(checker: &mut Checker<'_>, path: &Path, options: &Copy) {
     if let Some(bytes) = checker.file_or_folder(&path.key("source"), &options.source) {
         checker.copied.insert(path.clone(), bytes);
+        if options.destination.trim_end_matches('/').is_empty()
+            && let Some(place) = checker.mounted_over(&options.source)
+        {
+            lost(checker, &path.key("source"), &place);
+        }
     }
     lost(checker, &path.key("destination"), &options.destination);
     if !names::absolute(&options.destination) {

@@ -2,6 +2,7 @@
 //! here; this is to tell it before.
 
 use super::Checker;
+use super::partition::MOUNTED_ELSEWHERE;
 use crate::recipe::near::nearest;
 use crate::recipe::path::Path;
 use crate::recipe::size::Size;
@@ -46,6 +47,16 @@ impl Checker<'_> {
                 None
             }
         }
+    }
+
+    /// What of the folder `written` something else is mounted over, when that folder becomes `/`: the first such place.
+    pub(super) fn mounted_over(&self, written: &str) -> Option<String> {
+        MOUNTED_ELSEWHERE.iter().find_map(|place| {
+            let folder = self.folder.join(written).join(place.trim_start_matches('/'));
+            let entries = fs::read_dir(&folder).ok().filter(|_| !folder.is_symlink())?;
+            let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            names.min().map(|name| format!("{place}/{name}"))
+        })
     }
 
     /// What `written` names in the recipe's folder.

@@ -106,3 +106,19 @@ fn what_is_copied_has_to_fit() {
     let rows = [(copy, too_large), (script.as_str(), "")];
     table_in(folder.path(), with_stage, &rows);
 }
+
+#[test]
+fn what_is_copied_to_the_top_is_not_mounted_over() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["site/run/app", "site/tmp", "good/tmp", "good/etc/run"] {
+        std::fs::create_dir_all(folder.path().join(name)).unwrap();
+    }
+    std::fs::write(folder.path().join("site/run/app/socket"), "x").unwrap();
+    let lost = "6:30 what is put to `/run/app` is lost: something else is mounted there | choose another place, or make it at each boot with tmpfiles.d(5)";
+    let rows = [
+        ("copy, options: { source: site, destination: / }", lost),
+        ("copy, options: { source: good, destination: / }", ""),
+        ("copy, options: { source: site, destination: /srv }", ""),
+    ];
+    table_in(folder.path(), with_stage, &rows);
+}
