@@ -95,9 +95,10 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Variables that a program which serves the guest keeps: what it needs to find its files, and the marks by which logs and
-/// tests tell one process from another.
-const KEPT: [&str; 7] = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PARTICLE_VM_LOG", "PARTICLE_VM_TEST"];
+/// Variables that a program which serves the guest keeps: what it needs to find its files and libraries, and the marks by
+/// which logs and tests tell one process from another.
+const KEPT: [&str; 8] =
+    ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PARTICLE_VM_LOG", "PARTICLE_VM_TEST"];
 
 /// Take the environment away from a program that a guest could take over: tokens and passwords stand in it.
 pub fn without_environment(command: &mut Command) {

@@ -290,6 +290,7 @@ mod tests {
             Event::Warning { message: text() },
             Event::Detail { message: text() },
             Event::Output { path: text(), size: 0, sha256: text() },
+            Event::LogKept { path: text() },
         ];
         for event in all {
             let json = serde_json::to_value(&event).unwrap();

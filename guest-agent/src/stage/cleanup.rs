@@ -54,7 +54,8 @@ const HOST_KEYS: &str = "ssh-host-keys.service";
 
 /// Debian makes the keys once, when the package is installed; an image that kept them would give all its instances the
 /// same. Debian 13 has a unit of its own for that (sshd-keygen.service), whose condition is a first boot, and with an
-/// empty machine-id(5) there is none; Debian 12 has nothing. What sockets wait for must not wait for them, so the unit goes without the usual dependencies.
+/// empty machine-id(5) there is none; Debian 12 has nothing. What sockets wait for must not wait for them, so the unit
+/// goes without the usual dependencies.
 const HOST_KEYS_UNIT: &str = "\
 [Unit]
 Description=Make the host keys of the OpenSSH server

@@ -5,7 +5,7 @@ use super::definition::{Definition, FORMAT};
 use super::error::ApplianceError;
 use super::fetch::Apt;
 use super::manifest::{self, Manifest};
-use super::{Appliance, background, cache, definition, finish, publish, share};
+use super::{Appliance, ROOM, background, cache, definition, finish, publish, share};
 use crate::dirs::Dirs;
 use crate::event::Events;
 use crate::vm::Hypervisor;
@@ -14,10 +14,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Bytes that a build needs in the cache beside the packages: spool, images and the appliance's VM, measured and rounded
-/// up.
-const NEEDED: u64 = 1 << 30;
 
 /// Build the appliance of the embedded definition from `mirror`, unless the cache has the very same one. The caller
 /// holds the lock. Gives the digest.
@@ -45,7 +41,7 @@ pub async fn build(
             Err(error) => events.warn(format!("{error}; it is built anew")),
         }
     }
-    check_space(&parent, NEEDED + packages.all().map(|package| package.size).sum::<u64>())?;
+    check_space(&parent, ROOM)?;
     apt.download(&packages, events).await?;
 
     let made = workspace.path().join("made");

@@ -102,7 +102,10 @@ impl Classify for EngineError {
     fn advice(&self) -> Option<String> {
         match self {
             Self::Network { .. } => {
-                Some("see whether the mirror can be reached, or name another one with --mirror".into())
+                Some(
+                    "see whether the mirror can be reached, or name another one with --mirror; if there is a proxy on the way, set http_proxy and https_proxy: one that is set in apt.conf is not used for the VM"
+                        .into(),
+                )
             }
             Self::Untrusted { reason: Reason::Date, .. } => Some(
                 "see whether the clock of this machine is right; `Acquire::Check-Valid-Until` of its apt is in force"

@@ -10,7 +10,8 @@
 //! package manager in the guest. So every object that was handed out during a stage is doubted when that stage fails
 //! ([`Proxy::doubt`]) and is fetched anew the next time, and a package that is asked for twice in one stage is fetched
 //! anew at once: the agent asks twice when the package manager finds wrong bytes, so that a mirror may also replace a
-//! package under its name. Wrong bytes never outlive the build that got them.
+//! package under its name. What no package manager looks at, because a script fetched it, and what came before the VM or
+//! this process was ended is doubted by nobody: a later build that installs such a package asks twice.
 
 mod answer;
 mod fetch;
