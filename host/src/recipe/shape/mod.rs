@@ -20,6 +20,9 @@ use serde_json::{Map, Value, json};
 use std::ops::Range;
 use words::{accepts, expected, keys, kind, listed, names, nearest_stage, required, stage_names, stand_in};
 
+/// The keys of every stage.
+const STAGE: [&str; 4] = ["type", "options", "name", "timeout"];
+
 /// A document that has been compared with the schema.
 pub struct Shaped {
     /// What does not fit.
@@ -106,7 +109,11 @@ impl Shape<'_> {
                 });
                 Some(items.collect())
             }
-            Kind::Mapping(entries) => Some(self.mapping(what, schema, entries, place)),
+            Kind::Mapping(entries) => {
+                let value = self.mapping(what, schema, entries, place);
+                self.required(what, schema, entries, &place.mark);
+                Some(value)
+            }
         }
     }
 
@@ -132,7 +139,6 @@ impl Shape<'_> {
                 }
             }
         }
-        self.required(what, schema, entries, &place.mark);
         for key in required(schema) {
             if !read.contains_key(key) {
                 self.unread.value(place.path.key(key));
@@ -142,9 +148,13 @@ impl Shape<'_> {
         Value::Object(read)
     }
 
+    /// The keys that are neither among `entries` nor meant by one of them, which has a finding of its own then.
     fn required(&mut self, what: &str, schema: &'static Value, entries: &[Entry], mark: &Range<usize>) {
+        let known = keys(schema);
+        let meant =
+            |entry: &Entry| if known.contains(&entry.key.as_str()) { None } else { nearest(&entry.key, &known) };
         for key in required(schema) {
-            if !entries.iter().any(|entry| entry.key == key) {
+            if !entries.iter().any(|entry| entry.key == key || meant(entry) == Some(key)) {
                 let description = schema["properties"][key]["description"].as_str().unwrap_or_default();
                 let finding = Finding::new(self.source, mark.clone(), format!("{what} lacks the key `{key}`"));
                 self.findings.push(match description.split_inclusive(". ").next() {
@@ -205,6 +215,11 @@ impl Shape<'_> {
                 let mark = options.map_or(&place.mark, |entry| &entry.key_span).clone();
                 let place = Place { node: place.node, mark, path: place.path.key("options") };
                 read.insert("options".into(), self.mapping(&what, stage.options, &[], &place));
+                // Those beside the place of the options, or beneath a misspelt one, have findings of their own.
+                let misspelt = |entry: &Entry| entry.key != "options" && nearest(&entry.key, &STAGE) == Some("options");
+                if !entries.iter().any(misspelt) {
+                    self.required(&what, stage.options, entries, &place.mark);
+                }
             } else if !read.contains_key("options") {
                 read.insert("options".into(), stand_in(stage.options));
             }
@@ -246,7 +261,7 @@ impl Shape<'_> {
             self.findings
                 .push(finding.help(format!("write `options: {{ {key}: ... }}`, or indent it beneath `options:`")));
         } else {
-            self.unknown_key(what, key, &["type", "options", "name", "timeout"], mark);
+            self.unknown_key(what, key, &STAGE, mark);
         }
     }
 
