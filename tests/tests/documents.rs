@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
-use particle_vm_tests::{leftovers, place};
+use particle_vm_tests::{Place, leftovers, place};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 /// Standard output of `particle-vm ARGUMENTS`.
 fn output_of(arguments: &[&str]) -> String {
@@ -84,6 +85,20 @@ fn the_proofs_of_the_threat_model_exist() {
         }
     }
     assert!(proofs >= 30, "only {proofs} proofs were found");
+}
+
+/// The example of a mistake in `README.md` is what the program says.
+#[test]
+fn the_mistake_of_the_readme_is_shown_like_that() {
+    let readme = std::fs::read_to_string(place::root().join("README.md")).unwrap();
+    let command = "$ particle-vm check typo.yml\n";
+    let shown = readme.split_once(command).unwrap().1.split_once("```").unwrap().0;
+    let place = Place::with_empty_cache();
+    let recipe = "name: typo\nstages:\n  - { type: debootstrap, options: { suite: trixie } }\n  - type: timezone\n    \
+                  options: {zoen: Europe/Berlin}\ndisk: { size: 4GiB }\n";
+    std::fs::write(place.path().join("typo.yml"), recipe).unwrap();
+    let said = place.start(&["check", "typo.yml"]).finish(Duration::from_secs(60)).exits(2).stderr;
+    assert_eq!(said.trim(), shown.trim());
 }
 
 #[test]
