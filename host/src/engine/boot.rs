@@ -102,3 +102,59 @@ pub fn image(recipe: &Recipe, output: &Path) -> PathBuf {
     let formats: Vec<Format> = formats.unwrap_or_else(|| recipe.output.formats.clone());
     output.join(format!("{}.{}", recipe.name, formats.first().unwrap_or(&Format::Raw)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::manifest;
+    use crate::recipe::Source;
+    use std::collections::BTreeMap;
+
+    const RECIPE: &str = "name: here
+stages: [{ type: debootstrap, options: { suite: trixie } }]
+disk: { size: 4GiB }
+output: { formats: [vmdk, raw] }
+";
+
+    /// Writes the manifest of an earlier build of the recipe `name`.
+    fn built(name: &str, formats: &[Format], output: &Path) {
+        let recipe = manifest::Recipe {
+            name: name.into(),
+            path: "r.yml".into(),
+            sha256: String::new(),
+            variables: BTreeMap::new(),
+            plan: String::new(),
+            files: BTreeMap::new(),
+        };
+        let appliance = manifest::Appliance { digest: String::new(), kernel: String::new() };
+        let host = manifest::Host {
+            accelerator: "tcg".into(),
+            qemu: String::new(),
+            kernel: String::new(),
+            cpus: 1,
+            memory_mib: 1024,
+        };
+        let outputs = formats.iter().map(|format| manifest::Output {
+            file: format!("{name}.{format}"),
+            format: *format,
+            size: 0,
+            allocated: 0,
+            virtual_size: 0,
+            sha256: String::new(),
+        });
+        let manifest = Manifest { outputs: outputs.collect(), ..Manifest::new(recipe, appliance, host) };
+        std::fs::write(output.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_image_is_the_one_that_was_built() {
+        let output = tempfile::tempdir().unwrap();
+        let output = output.path();
+        let recipe = recipe::parse(Source::new("r.yml", RECIPE), output, &BTreeMap::new()).unwrap();
+        assert_eq!(image(&recipe, output), output.join("here.vmdk"), "without a manifest");
+        built("here", &[Format::Qcow2, Format::Raw], output);
+        assert_eq!(image(&recipe, output), output.join("here.qcow2"), "with a manifest that names another format");
+        built("there", &[Format::Qcow2], output);
+        assert_eq!(image(&recipe, output), output.join("here.vmdk"), "with the manifest of another recipe");
+    }
+}
