@@ -3,7 +3,10 @@
 use super::partition::{MOUNTED_ELSEWHERE, is_or_below};
 use super::{Checker, names};
 use crate::recipe::path::Path;
+use crate::recipe::sections::Sections;
+use particle_vm_protocol::Stage;
 use particle_vm_protocol::stage::{Copy, Files, Run};
+use std::collections::BTreeMap;
 
 const OWNER: &str = "a name of the image, or a number";
 const MODE: &str = "permissions are octal digits, like `0644` or `0755`";
@@ -38,6 +41,37 @@ pub fn files(checker: &mut Checker<'_>, path: &Path, options: &Files) {
         lost(checker, &path, name);
         mode(checker, &path.key("mode"), &file.mode);
         owners(checker, &path, &file.owner, &file.group);
+    }
+}
+
+/// Files of one stage that would have to lie in a file of another. A script between the two may make room.
+pub fn across(checker: &mut Checker<'_>, sections: &Sections) {
+    let mut earlier: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, section) in sections.stages.iter().enumerate() {
+        let files = match section.known().map(|stage| &stage.stage) {
+            Some(Stage::Files(options)) => &options.files,
+            Some(Stage::Run(_)) | None => {
+                earlier.clear();
+                continue;
+            }
+            Some(_) => continue,
+        };
+        let list = Path::root().key("stages").index(index).key("options").key("files");
+        for name in files.keys() {
+            let above = name.match_indices('/').filter_map(|(end, _)| earlier.get_key_value(&name[..end])).next();
+            let inside = format!("{name}/");
+            let below = earlier.range(inside.as_str()..).next();
+            let below = below.filter(|(other, _)| is_or_below(other, &[name]));
+            let conflict = above.map(|(other, stage)| (*other, name.as_str(), stage));
+            if let Some((file, beneath, stage)) =
+                conflict.or(below.map(|(other, stage)| (name.as_str(), *other, stage)))
+            {
+                let message = format!("`{file}` is a file, so that `{beneath}` cannot lie in it");
+                let help = format!("the other one is in stage {}; keep one of them", stage + 1);
+                checker.advise_key(&list.key(name), message, help);
+            }
+        }
+        earlier.extend(files.keys().map(|name| (name.as_str(), index)));
     }
 }
 

@@ -44,6 +44,7 @@ pub fn check(source: &Source, root: &Node, folder: &FilePath, sections: &Section
             checker.options(&path.key("options"), &stage.stage);
         }
     }
+    files::across(&mut checker, sections);
     // After the stages, which have looked how large their files are.
     disk::check(&mut checker, sections);
     let copied = checker.copied.values().fold(0, |sum: u64, size| sum.saturating_add(*size));

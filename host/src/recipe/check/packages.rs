@@ -15,6 +15,10 @@ const SUITE: &str = "suites are names like `trixie`, `bookworm` and `trixie-back
 const OTHER_ARCHITECTURES: [&str; 11] =
     ["686", "arm64", "armmp", "rpi", "marvell", "powerpc64le", "riscv64", "s390x", "loong64", "loongson", "mips64r2el"];
 
+/// What names of packages have in them that come with Debian's kernels and are none: `linux-doc`, `linux-base`.
+const NO_KERNEL: [&str; 11] =
+    ["base", "compiler", "config", "cpupower", "dbg", "doc", "headers", "kbuild", "libc", "perf", "source"];
+
 pub fn debootstrap(checker: &mut Checker<'_>, path: &Path, options: &Debootstrap) {
     if !names::suite(&options.suite) || options.suite.ends_with('/') {
         checker.advise(&path.key("suite"), format!("`{}` is not a suite", options.suite), SUITE);
@@ -118,7 +122,7 @@ pub fn kernel(checker: &mut Checker<'_>, path: &Path, options: &Kernel) {
         checker.advise(&path_of_name, format!("`{name}` is not a package"), help);
     } else if let Some(other) = words().find(|word| OTHER_ARCHITECTURES.contains(word)) {
         checker.advise(&path_of_name, format!("`{name}` is a kernel for {other}, and the image is amd64"), help);
-    } else if !words().any(|word| matches!(word, "linux" | "kernel")) {
+    } else if !words().any(|word| matches!(word, "linux" | "kernel")) || words().any(|word| NO_KERNEL.contains(&word)) {
         checker.advise(&path_of_name, format!("`{name}` is not the package of a kernel"), help);
     }
     for (index, argument) in options.cmdline.iter().enumerate() {

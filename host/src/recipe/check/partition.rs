@@ -196,7 +196,9 @@ pub fn least_size(sector_size: SectorSize, partition: &Partition) -> Option<(Siz
         (_, Filesystem::Xfs) => (Size(300 * MIB), "mkfs.xfs makes no file system below 300MiB"),
         // mkfs.btrfs(8) with one device and default profiles.
         (_, Filesystem::Btrfs) => (Size(128 * MIB), "mkfs.btrfs makes no file system below 109MiB"),
-        (PartitionKind::Var, Filesystem::Ext4) => (Size(32 * MIB), "the databases of dpkg and debconf do not fit"),
+        (_, Filesystem::Ext4) if partition.mountpoint.as_deref() == Some("/var") => {
+            (Size(32 * MIB), "the databases of dpkg and debconf do not fit")
+        }
         (PartitionKind::Boot, _) => (Size(128 * MIB), "a kernel and its initramfs take 100MiB"),
         (_, Filesystem::Ext4) => (Size(8 * MIB), "the journal of an ext4 does not fit"),
         (_, Filesystem::Swap) => return None,

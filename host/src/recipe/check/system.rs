@@ -3,10 +3,24 @@
 use super::{Checker, credentials, names};
 use crate::recipe::near::nearest;
 use crate::recipe::path::Path;
+use particle_vm_protocol::Stage;
 use particle_vm_protocol::stage::{Hostname, Locale, Systemd, Timezone, User, Users};
 use std::collections::BTreeSet;
 
+/// The locales of Debian's glibc: the names in `/usr/share/i18n/SUPPORTED` of the package `locales`, each with its
+/// character set, of 2.36-9+deb12u14 and of 2.41-12+deb13u5 together.
+const LOCALES: &str = include_str!("locales.txt");
+
+/// The suites that [`LOCALES`] is of; what others have is for them to tell.
+const SUITES_OF_LOCALES: [&str; 2] = ["bookworm", "trixie"];
+
 pub fn locale(checker: &mut Checker<'_>, path: &Path, options: &Locale) {
+    let known: Vec<&str> = LOCALES.lines().collect();
+    let mut stages = checker.sections.stages.iter().filter_map(|stage| Some(&stage.known()?.stage));
+    let listed = stages.any(|stage| match stage {
+        Stage::Debootstrap(options) => SUITES_OF_LOCALES.contains(&options.suite.as_str()),
+        _ => false,
+    });
     let generate = options.generate.iter().enumerate().map(|(index, name)| (path.key("generate").index(index), name));
     for (path, name) in std::iter::once((path.key("language"), &options.language)).chain(generate) {
         if !names::locale(name) {
@@ -17,6 +31,10 @@ pub fn locale(checker: &mut Checker<'_>, path: &Path, options: &Locale) {
                 "for instance `en_US.UTF-8`".into()
             };
             checker.advise(&path, format!("`{name}` is not a locale"), help);
+        } else if listed && !matches!(name.as_str(), "C" | "POSIX") && !known.contains(&name.as_str()) {
+            let help = nearest(name, &known)
+                .map_or_else(|| "for instance `en_US.UTF-8`".to_owned(), |near| format!("did you mean `{near}`?"));
+            checker.advise(&path, format!("there is no locale `{name}`"), help);
         }
     }
 }

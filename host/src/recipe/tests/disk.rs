@@ -155,6 +155,10 @@ fn partitions_make_sense_alone() {
                 "7:20 8MiB is too small: the databases of dpkg and debconf do not fit | write at least `32MiB`",
             ),
             (
+                "{ kind: linux, mountpoint: /var, size: 8MiB }",
+                "7:40 8MiB is too small: the databases of dpkg and debconf do not fit | write at least `32MiB`",
+            ),
+            (
                 "{ kind: home, grow: true, uuid: 00000000-0000-0000-0000-000000000000 }",
                 "7:33 the nil UUID names no partition | `uuidgen` makes one; without the key it follows from the recipe",
             ),

@@ -63,6 +63,10 @@ fn options_of_stages_make_sense() {
                 "6:42 `en_US` is not a locale | did you mean `en_US.UTF-8`?\n6:60 `german` is not a locale | for instance `en_US.UTF-8`\n6:68 `de-DE.UTF-8` is not a locale | did you mean `de_DE.UTF-8`?",
             ),
             (
+                "locale, options: { language: xx_YY.UTF-8, generate: [de_DD.UTF-8, de_DE.ISO-8859-15@euro, C, vi_VN.UTF-8, C.UTF-8] }",
+                "6:42 there is no locale `xx_YY.UTF-8` | for instance `en_US.UTF-8`\n6:66 there is no locale `de_DD.UTF-8` | did you mean `de_DE.UTF-8`?",
+            ),
+            (
                 "timezone, options: { zone: Europe/Berln }",
                 "6:40 there is no time zone `Europe/Berln` | did you mean `Europe/Berlin`?",
             ),
@@ -134,6 +138,29 @@ fn the_tree_is_made_as_said() {
 }
 
 #[test]
+fn locales_of_other_suites_are_not_known() {
+    let recipe = with_stage("locale, options: { language: xx_YY.UTF-8 }");
+    assert_eq!(said(&recipe.replace("suite: trixie", "suite: sid")), "");
+}
+
+#[test]
+fn no_file_lies_in_a_file_of_another_stage() {
+    let files = |name: &str| format!("  - {{ type: files, options: {{ files: {{ {name}: {{ content: x }} }} }} }}\n");
+    let said_of = |stages: [&str; 3]| said(&GOOD.replace("disk:", &(stages.concat() + "disk:")));
+    let (outer, inner, other) = (files("/a"), files("/a/b/c"), files("/ab"));
+    assert_eq!(
+        said_of([&outer, &other, &inner]),
+        "8:40 `/a` is a file, so that `/a/b/c` cannot lie in it | the other one is in stage 4; keep one of them\n"
+    );
+    assert_eq!(
+        said_of([&inner, &other, &outer]),
+        "8:40 `/a` is a file, so that `/a/b/c` cannot lie in it | the other one is in stage 4; keep one of them\n"
+    );
+    assert_eq!(said_of([&outer, "  - { type: run, options: { script: rm /a } }\n", &inner]), "");
+    assert_eq!(said_of([&outer, &other, &outer]), "");
+}
+
+#[test]
 fn the_kernel_takes_arguments() {
     table(
         |options| GOOD.replace("type: kernel", &format!("type: kernel, options: {options}")),
@@ -155,6 +182,18 @@ fn the_kernel_is_one_for_the_image() {
             (
                 "linux-image-arm64",
                 "4:41 `linux-image-arm64` is a kernel for arm64, and the image is amd64 | for instance `linux-image-cloud-amd64`, or `linux-image-amd64` for real machines",
+            ),
+            (
+                "linux-doc",
+                "4:41 `linux-doc` is not the package of a kernel | for instance `linux-image-cloud-amd64`, or `linux-image-amd64` for real machines",
+            ),
+            (
+                "linux-base",
+                "4:41 `linux-base` is not the package of a kernel | for instance `linux-image-cloud-amd64`, or `linux-image-amd64` for real machines",
+            ),
+            (
+                "linux-headers-amd64",
+                "4:41 `linux-headers-amd64` is not the package of a kernel | for instance `linux-image-cloud-amd64`, or `linux-image-amd64` for real machines",
             ),
             (
                 "nano",
