@@ -153,6 +153,7 @@ fn all_problems_are_told_together() {
         "bad.yml:8:15]",
         "the disk has a size of 0",
         "bad.yml:8:69]",
+        "this partition has a size and grows",
         "has no key `lable`",
         "bad.yml:9:21]",
         "cannot be `qcow3`",

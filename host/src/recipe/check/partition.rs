@@ -12,7 +12,10 @@ use uuid::Uuid;
 /// What a partition is by itself.
 pub fn one(checker: &mut Checker<'_>, disk: &Disk, path: &Path, partition: &Partition) {
     match (partition.size, partition.grow) {
-        (Some(_), true) => checker.advise(path, "this partition has a size and grows", "keep `size` or `grow: true`"),
+        (Some(_), true) => {
+            let help = "keep `size` or `grow: true`";
+            checker.advise(&path.key("grow"), "this partition has a size and grows", help);
+        }
         (None, false) => checker.advise(
             path,
             "this partition has no size",

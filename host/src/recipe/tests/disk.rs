@@ -79,7 +79,7 @@ fn partitions_make_sense_alone() {
             ),
             (
                 "{ kind: home, size: 1GiB, grow: true }",
-                "7:3 this partition has a size and grows | keep `size` or `grow: true`",
+                "7:33 this partition has a size and grows | keep `size` or `grow: true`",
             ),
             (
                 "{ kind: home, size: 1MiB }",

@@ -229,7 +229,7 @@ fn what_cannot_be_read_hides_nothing_beside_it() {
         &[
             (
                 "{ size: 0, sector_size: '512', partitions: [{ kind: esp, size: 1MiB, grow: true }] }",
-                "6:15 the disk has a size of 0 | a minimal Debian takes 1GiB, a comfortable one 4GiB\n6:31 `sector_size` is a whole number from 0, and not a text | write it without quotes\n6:38 no partition holds the root file system | add `- { kind: root, grow: true }`\n6:53 this partition has a size and grows | keep `size` or `grow: true`\n6:70 1MiB is too small: a FAT32 has at least 65525 clusters of 512 bytes, and firmware sees no other | write at least `33MiB`",
+                "6:15 the disk has a size of 0 | a minimal Debian takes 1GiB, a comfortable one 4GiB\n6:31 `sector_size` is a whole number from 0, and not a text | write it without quotes\n6:38 no partition holds the root file system | add `- { kind: root, grow: true }`\n6:70 1MiB is too small: a FAT32 has at least 65525 clusters of 512 bytes, and firmware sees no other | write at least `33MiB`\n6:82 this partition has a size and grows | keep `size` or `grow: true`",
             ),
             (
                 "{ size: 4GiB, partitions: [{ kind: rot, grow: true }, { kind: home, size: 1GB }] }",
