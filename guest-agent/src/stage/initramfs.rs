@@ -33,6 +33,7 @@ pub(super) fn make(site: &Site<'_>) -> Result<(), Failure> {
     } else if site.has_program("update-initramfs")? {
         let tree = site.tree()?;
         tree.write(OWN_CONF, own_conf(tree, site.plan)?, 0o644)?;
+        tell_what_is_not_checked(site)?;
         for kernel in &kernels {
             // It refuses to create one that is there, and to update one that is not.
             let there = site.tree()?.exists(&format!("/boot/initrd.img-{kernel}"));
@@ -74,6 +75,22 @@ fn own_conf(tree: &Tree, plan: &Plan) -> Result<String, Failure> {
         conf += &format!("FSTYPE={}\n", types.join(","));
     }
     Ok(conf)
+}
+
+/// Say which file systems the image will mount unchecked: minimal variants of Debian lack the tools.
+fn tell_what_is_not_checked(site: &Site<'_>) -> Result<(), Failure> {
+    for kind in early_types(site.plan) {
+        if !site.has_program(&format!("fsck.{kind}"))? {
+            let package = match kind {
+                "ext4" => "e2fsprogs",
+                "btrfs" => "btrfs-progs",
+                _ => "xfsprogs",
+            };
+            site.context
+                .output(format!("the image cannot check its {kind} when it boots: it lacks the package {package}"));
+        }
+    }
+    Ok(())
 }
 
 /// The types of the file systems that the initramfs mounts.
