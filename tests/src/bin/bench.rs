@@ -1,7 +1,7 @@
 //! `make bench`: the table of budgets, with the peers measured in the same run.
 //!
-//! The peers are installed and measured by scripts of their own (`PARTICLE_VM_PEERS` names their folder; they need
-//! root). Without them the table has particle-vm's own rows only, and says so.
+//! The peers are installed and measured by scripts of their own (in `../shared/peers`, or where `PARTICLE_VM_PEERS`
+//! says; they need root). Without them the table has particle-vm's own rows only, and says so.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends with a panic")]
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -52,9 +52,7 @@ fn main() {
     println!("- memory of the host process: {} MiB (budget 64 MiB)", memory >> 10);
     print_image(&place);
     if peers.is_empty() {
-        println!(
-            "- the peers were not measured: PARTICLE_VM_PEERS names no folder with their scripts, or this is not root"
-        );
+        println!("- the peers were not measured: this is not root, or {} is no folder", scripts().display());
     }
 }
 
@@ -160,16 +158,22 @@ fn print_image(place: &Place) {
     println!("- timings: {}", manifest["timings"]);
 }
 
+/// The folder of the peers' scripts.
+fn scripts() -> PathBuf {
+    std::env::var_os("PARTICLE_VM_PEERS").map_or_else(|| place::root().join("../shared/peers"), PathBuf::from)
+}
+
 /// What the peers' scripts measured: label to the median of its runs.
 fn peers() -> BTreeMap<String, Run> {
-    let scripts = std::env::var_os("PARTICLE_VM_PEERS").map(PathBuf::from);
-    let Some(scripts) = scripts.filter(|folder| folder.is_dir() && nix::unistd::geteuid().is_root()) else {
+    let scripts = scripts();
+    if !scripts.is_dir() || !nix::unistd::geteuid().is_root() {
         return BTreeMap::new();
-    };
+    }
     let base = std::env::var_os("PEERS").map_or_else(|| "/var/tmp/particle-vm-peers".into(), PathBuf::from);
     let results = base.join("bench-results.tsv");
     let _ = std::fs::remove_file(&results);
     std::fs::create_dir_all(base.join("work")).unwrap();
+    let scripts = writable(&scripts, &base);
     for script in ["00-setup.sh", "11-boot-guestfish.sh", "10-boot-fakemachine.sh", "12-boot-vng.sh"] {
         peer(&scripts, script, &[], &base, &results);
     }
@@ -179,9 +183,23 @@ fn peers() -> BTreeMap<String, Run> {
     for line in std::fs::read_to_string(&results).unwrap().lines().skip(1) {
         let fields: Vec<&str> = line.split('\t').collect();
         let number = |index: usize| fields[index].parse::<f64>().unwrap();
+        if fields[7] != "0" {
+            eprintln!("{} ended with exit code {}; see {}", fields[0], fields[7], base.join("logs").display());
+            continue;
+        }
         runs.entry(fields[0].to_owned()).or_default().push(Run { wall: number(2), cpu: number(5) });
     }
     runs.into_iter().map(|(label, runs)| (label, median(runs))).collect()
+}
+
+/// A copy of the scripts in which the peers can write: they build in a copy of what lies beside them, with its modes.
+fn writable(scripts: &Path, base: &Path) -> PathBuf {
+    let copy = base.join("scripts");
+    let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+    run(Command::new("rm").arg("-rf").arg(&copy));
+    run(Command::new("cp").arg("-a").arg(scripts).arg(&copy));
+    run(Command::new("chmod").args(["-R", "u+w"]).arg(&copy));
+    copy
 }
 
 fn peer(scripts: &Path, script: &str, arguments: &[&str], base: &Path, results: &Path) {
@@ -189,6 +207,6 @@ fn peer(scripts: &Path, script: &str, arguments: &[&str], base: &Path, results: 
     command.arg(scripts.join(script)).args(arguments).env("PEERS", base).env("RES", results);
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap();
     if !status.success() {
-        eprintln!("{script} failed ({status}); its row is missing");
+        eprintln!("{script} failed ({status})");
     }
 }
