@@ -104,9 +104,13 @@ async fn from_store(proxy: &Proxy, method: &Method, url: &Url, object: Object) -
         proxy.record().fetched(fetch, proxy.events());
         answer::full(Bytes::new())
     } else {
-        let key = by_hash(url).is_none().then(|| fetch.url.clone());
+        // What is named by its digest is right. At once, and not when all of it has gone: a package manager that sees a
+        // wrong size in the head hangs up.
+        if by_hash(url).is_none() {
+            proxy.served(fetch.url.clone());
+        }
         let chunks = ReaderStream::with_capacity(tokio::fs::File::from_std(file), READ_SIZE);
-        Transfer::stored(proxy.clone(), chunks.boxed(), fetch, size, key).into_body().await
+        Transfer::stored(proxy.clone(), chunks.boxed(), fetch, size).into_body().await
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();

@@ -35,7 +35,7 @@ pub(super) struct Transfer {
     /// Running, unless the digest has been known from the beginning.
     digest: Option<Sha256>,
     put: Option<Put>,
-    /// Name in the store, if the guest could come back to it.
+    /// Name in the store, of what is put there.
     key: Option<String>,
     /// A chunk that may be the last one. The guest gets that only when the object is stored: whatever it does next, also
     /// power off, it finds it there.
@@ -72,11 +72,11 @@ impl Transfer {
         self
     }
 
-    /// A body from the store: its digest has been checked. `key` as in [`Proxy::served`].
-    pub(super) fn stored(proxy: Proxy, source: Source, fetch: Fetch, size: u64, key: Option<String>) -> Self {
+    /// A body from the store: its digest has been checked.
+    pub(super) fn stored(proxy: Proxy, source: Source, fetch: Fetch, size: u64) -> Self {
         let expected = Expected { size: Some(size), sha256: None };
         let mut transfer = Self::upstream(proxy, source, fetch, expected);
-        (transfer.key, transfer.digest) = (key, None);
+        transfer.digest = None;
         transfer
     }
 
