@@ -169,6 +169,7 @@ fn not_enough_disk() {
     let packages = (0..count).map(|number| format!("p{number}")).collect::<Vec<_>>().join(", ");
     let stage = format!("  - type: apt\n    options: {{ recommends: true, packages: [{packages}] }}\n");
     let recipe = mirror.recipe(&stage).replace("128MiB", &format!("{}GiB", free / 2 / GIB + 2));
+    let recipe = recipe.replace("include: [tiny]", "include: [tiny, apt]");
     let recipe = place.write("tiny.yml", recipe);
     let outcome = place.start_build(&recipe, &[]).finish(DEADLINE).exits(3).says(&["free", "needed", "--work-dir"]);
     assert!(outcome.took < Duration::from_secs(20), "a VM was started first: {:?}", outcome.took);
