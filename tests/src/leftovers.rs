@@ -40,21 +40,28 @@ pub fn processes(place: &Place) -> Vec<(i32, String)> {
         .collect()
 }
 
-/// `kill -9` of the process of `place` whose program, or the verb of whose command line, is `program`; it is waited for.
+/// Send a signal to [a process](find) of `place`.
 ///
 /// # Panics
 /// When there is none.
-pub fn kill(place: &Place, program: &str) {
+pub fn send(place: &Place, program: &str, signal: Signal) {
+    nix::sys::signal::kill(Pid::from_raw(find(place, program)), signal).unwrap();
+}
+
+/// The process of `place` whose program, or the verb of whose command line, is `program`; it is waited for.
+///
+/// # Panics
+/// When there is none.
+pub fn find(place: &Place, program: &str) -> i32 {
     let end = Instant::now() + Duration::from_secs(30);
-    let victim = loop {
+    loop {
         let alive = processes(place);
         if let Some((pid, _)) = alive.iter().find(|(_, command)| is_program(command, program)) {
-            break *pid;
+            return *pid;
         }
         assert!(Instant::now() < end, "no {program} among {alive:#?}");
         std::thread::sleep(Duration::from_millis(5));
-    };
-    nix::sys::signal::kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
+    }
 }
 
 fn is_program(command: &str, program: &str) -> bool {

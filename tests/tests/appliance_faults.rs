@@ -89,7 +89,7 @@ fn processes_die_in_its_first_vm() {
     for (program, text) in [("qemu-system-x86_64", "QEMU"), ("internal-virtiofsd", "the file server for")] {
         println!("{program}");
         let running = reach();
-        leftovers::kill(&place, program);
+        leftovers::send(&place, program, Signal::SIGKILL);
         let outcome = running.finish(Duration::from_secs(20));
         assert!([1, 3].contains(&outcome.code), "{outcome:#?}");
         let _ = outcome.says(&[text]);

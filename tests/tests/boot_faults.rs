@@ -127,7 +127,7 @@ fn it_is_interrupted() {
 fn qemu_is_killed() {
     let scene = Scene::new();
     let running = scene.reach();
-    leftovers::kill(&scene.place, "qemu-system-x86_64");
+    leftovers::send(&scene.place, "qemu-system-x86_64", Signal::SIGKILL);
     let _ = running.finish(Duration::from_secs(20)).exits(3).says(&["QEMU", "SIGKILL"]);
     scene.is_clean("kill -9 of QEMU");
 }

@@ -106,6 +106,11 @@ impl Scene {
     /// The next build succeeds.
     fn builds(&self) {
         let _ = self.place.start_build(&self.recipe, &[]).finish(DEADLINE).exits(0);
+        self.has_built();
+    }
+
+    /// The outputs are there, and nothing else.
+    fn has_built(&self) {
         leftovers::no_processes(&self.place);
         leftovers::no_files(
             &self.place,
@@ -137,7 +142,7 @@ fn children_killed(phase: Phase, programs: &[(&str, &str)]) {
     for (program, text) in programs {
         println!("{program}");
         let running = scene.reach(phase);
-        leftovers::kill(&scene.place, program);
+        leftovers::send(&scene.place, program, Signal::SIGKILL);
         let outcome = running.finish(Duration::from_secs(20));
         assert!([1, 3].contains(&outcome.code), "{outcome:#?}");
         let outcome = outcome.says(&[text]);
@@ -188,6 +193,30 @@ fn signals_while_converting() {
 #[test]
 fn children_are_killed_at_boot() {
     children_killed(Phase::Boot, &[QEMU, VIRTIOFSD]);
+}
+
+/// Hundredths of seconds that a process has used the processors, see proc_pid_stat(5).
+fn ticks(process: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2);
+    fields.map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+/// As the emulation of several processors does in one start of some thousand.
+#[test]
+fn qemu_stands_still_at_boot() {
+    let scene = Scene::new(Phase::Boot);
+    let mut running = Running::start(scene.place.build_command(&scene.recipe, &["--accel", "tcg"]));
+    running.wait_for("start VM", DEADLINE);
+    // Past its own start, and in that of the guest, which takes about three seconds of a processor.
+    let qemu = leftovers::find(&scene.place, QEMU.0);
+    while ticks(qemu) < 80 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    leftovers::send(&scene.place, QEMU.0, Signal::SIGSTOP);
+    let outcome = running.finish(DEADLINE).exits(0).says(&["did not come up within 60 s; it is started once more"]);
+    measured("QEMU that stands still", "seconds to build", outcome.took.as_secs_f64());
+    scene.has_built();
 }
 
 #[test]

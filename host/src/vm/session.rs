@@ -28,6 +28,10 @@ const START_PROBE: Duration = Duration::from_secs(15);
 const START_KVM: Duration = Duration::from_secs(60);
 const START_TCG: Duration = Duration::from_secs(240);
 
+/// After how long a start under emulation is made once more: QEMU's emulation of several processors stands still in one
+/// of some thousand starts (seen with QEMU 10.0), and no wait mends that.
+const START_AGAIN: Duration = Duration::from_secs(60);
+
 /// How long the guest may take to unmount everything and switch off.
 const POWER_OFF_KVM: Duration = Duration::from_secs(30);
 const POWER_OFF_TCG: Duration = Duration::from_secs(120);
@@ -66,7 +70,7 @@ impl Session {
             .map_err(|source| VmError::Prepare { path, source })?;
         let step = events.step("start VM", None, Unit::Items);
         let session = match config.hypervisor.choose(&config.kernel)? {
-            Choice::Settled(accelerator) => Self::boot(config, accelerator, deadline(accelerator), events).await?,
+            Choice::Settled(accelerator) => Self::boot_with(config, accelerator, events).await?,
             Choice::Prove => match Self::boot(config, Accelerator::Kvm, patience(&config.hypervisor), events).await {
                 Ok(session) => {
                     config.hypervisor.proved(&config.kernel);
@@ -74,7 +78,7 @@ impl Session {
                 }
                 Err(error) if error.is_of_kvm() => {
                     let instead = config.hypervisor.disproved(&config.kernel, reason(&error))?;
-                    Self::boot(config, instead, deadline(instead), events).await?
+                    Self::boot_with(config, instead, events).await?
                 }
                 // A start may also take long because the machine is busy, or fail for want of memory.
                 Err(error)
@@ -82,7 +86,7 @@ impl Session {
                         || error.may_be_acceleration() && !config.hypervisor.requires_kvm() =>
                 {
                     let instead = config.hypervisor.without_kvm(reason(&error))?;
-                    let session = Self::boot(config, instead, deadline(instead), events).await?;
+                    let session = Self::boot_with(config, instead, events).await?;
                     config.hypervisor.doubted(&config.kernel, reason(&error));
                     session
                 }
@@ -91,6 +95,21 @@ impl Session {
         };
         step.finish();
         Ok(session)
+    }
+
+    /// Boot with what there is nothing to prove of.
+    async fn boot_with(config: &VmConfig, accelerator: Accelerator, events: &Events) -> Result<Self, VmError> {
+        let deadline = match accelerator {
+            Accelerator::Kvm => START_KVM,
+            Accelerator::Tcg => match Self::boot(config, accelerator, START_AGAIN, events).await {
+                Err(error @ VmError::NoHello { .. }) => {
+                    events.warn(format!("{error}; it is started once more"));
+                    START_TCG
+                }
+                result => return result,
+            },
+        };
+        Self::boot(config, accelerator, deadline, events).await
     }
 
     async fn boot(
@@ -294,13 +313,6 @@ fn shown(mut line: String) -> String {
 /// How long the first VM with KVM is waited for: where emulation is as welcome, no longer than that would take.
 fn patience(hypervisor: &Hypervisor) -> Duration {
     if hypervisor.requires_kvm() { START_KVM } else { START_PROBE }
-}
-
-fn deadline(accelerator: Accelerator) -> Duration {
-    match accelerator {
-        Accelerator::Kvm => START_KVM,
-        Accelerator::Tcg => START_TCG,
-    }
 }
 
 /// Why a start with KVM failed, in one line.
