@@ -95,7 +95,7 @@ fn prune(dirs: &Dirs, keep: u64) -> Result<u8> {
     }
     let logs = remove_files(&dirs.logs())?;
     let size = ByteSize(pruned.bytes).display().iec();
-    stdout::print(format!("removed {} downloads, {size}, and {logs} logs\n", pruned.objects))?;
+    stdout::print(format!("removed downloads: {}, {size}; logs: {logs}\n", pruned.objects))?;
     Ok(0)
 }
 
