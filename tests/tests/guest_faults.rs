@@ -62,6 +62,20 @@ fn a_small_build_succeeds() {
 }
 
 #[test]
+fn each_v_tells_more() {
+    // The output of a stage, a download, what a library logs.
+    let told = ["hello from the tree", "fetched http://", "DEBUG "];
+    for level in 0..=told.len() {
+        let place = Place::new();
+        let stderr = build(&place, &script("echo hello from the tree"), &vec!["-v"; level]).exits(0).stderr;
+        assert!(!stderr.contains('\u{1b}'), "{stderr}");
+        for (text, least) in told.iter().zip(1..) {
+            assert_eq!(stderr.contains(text), level >= least, "{text:?} with {level} times -v:\n{stderr}");
+        }
+    }
+}
+
+#[test]
 fn an_image_that_does_not_pass_its_tests_is_not_published() {
     let place = Place::new();
     let outcome = build_unbootable(&place, &[]).says(&["--keep-failed"]);

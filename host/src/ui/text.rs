@@ -3,7 +3,7 @@
 use super::track::Fetched;
 use crate::event::Unit;
 use bytesize::ByteSize;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 /// Write a line to standard error. Nobody is left to be told when that fails.
 pub fn line(text: &str) {
@@ -57,7 +57,9 @@ pub fn log_libraries(verbose: u8) {
         Err(_) => return,
     };
     // It fails when there is a subscriber already; then the libraries' messages go there.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let colours = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = subscriber.with_ansi(colours).try_init();
 }
 
 #[cfg(test)]
