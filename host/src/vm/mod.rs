@@ -13,6 +13,7 @@ pub(crate) mod confine;
 pub(crate) mod console;
 mod disk;
 mod error;
+mod heartbeat;
 mod hypervisor;
 mod initramfs;
 mod link;

@@ -26,6 +26,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// At the beginning of `job`.
     pub fn new(job: &Job) -> Self {
         let deadlines = match job {
             Job::Build(plan) => {

@@ -4,6 +4,7 @@ use super::accel::Accelerator;
 use super::config::VmConfig;
 use super::disk;
 use super::error::VmError;
+use super::heartbeat::Heartbeat;
 use super::hypervisor::{Choice, Hypervisor};
 use super::initramfs;
 use super::link::{Greeting, Link, LinkError};
@@ -15,12 +16,12 @@ use super::proxy::Proxy;
 use super::terminal::{Resized, Stream, Terminal, Typed, Window};
 use crate::clean;
 use crate::event::{Event, Events, Unit};
-use particle_vm_protocol::message::{Exec, HEARTBEAT, HEARTBEAT_LOST};
+use particle_vm_protocol::message::{Exec, HEARTBEAT_LOST};
 use particle_vm_protocol::{FromGuest, FromHost, Job, JobResult};
 use std::borrow::Cow;
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 /// How long the agent may take to say hello: while KVM is not proven and not asked for, with KVM, and under emulation on
 /// a busy machine.
@@ -374,80 +375,5 @@ async fn typed(user: &mut Option<(Typed, Resized)>, open: bool) -> FromHost {
     }
 }
 
-/// Asks the guest for a sign of life. Questions are counted, not seconds: while this process is stopped nobody asks, and
-/// nobody reads the answers.
-struct Heartbeat {
-    ticks: tokio::time::Interval,
-    number: u64,
-    unanswered: u64,
-}
-
-impl Heartbeat {
-    fn new() -> Self {
-        let mut ticks = interval(Duration::from_secs(HEARTBEAT));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { ticks, number: 0, unanswered: 0 }
-    }
-
-    fn heard(&mut self) {
-        self.unanswered = 0;
-    }
-
-    /// The number of the next question, when it is time; None when too many were not answered. Can be dropped and called
-    /// again.
-    async fn next(&mut self) -> Option<u64> {
-        self.ticks.tick().await;
-        self.ask()
-    }
-
-    fn ask(&mut self) -> Option<u64> {
-        if self.unanswered >= HEARTBEAT_LOST / HEARTBEAT {
-            return None;
-        }
-        self.unanswered += 1;
-        self.number += 1;
-        Some(self.number)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_guest_that_answers_nothing_is_lost() {
-        let mut heartbeat = Heartbeat::new();
-        let asked = std::iter::from_fn(|| heartbeat.ask()).count() as u64;
-        assert_eq!(asked * HEARTBEAT, HEARTBEAT_LOST);
-    }
-
-    #[tokio::test]
-    async fn a_guest_that_answers_is_not_lost() {
-        let mut heartbeat = Heartbeat::new();
-        for number in 1..100 {
-            assert_eq!(heartbeat.ask(), Some(number));
-            heartbeat.heard();
-        }
-    }
-
-    #[test]
-    fn a_line_is_cut_between_two_characters() {
-        assert_eq!(shown("short".into()), "short");
-        let long = shown("\u{e4}".repeat(MAX_LINE));
-        assert_eq!((long.len(), long.chars().count()), (MAX_LINE, MAX_LINE / 2));
-    }
-
-    #[test]
-    fn a_line_steers_no_terminal_and_forges_no_other_line() {
-        assert_eq!(shown("\x1b]0;title\x07one\nwarning: two".into()), "one warning: two");
-    }
-
-    #[test]
-    fn the_reason_of_a_failed_start_with_kvm_is_found_in_stderr() {
-        let stderr = "qemu-system-x86_64: warning: x\nKVM internal error. Suberror: 1\nemulation failure\nRAX=0".into();
-        let error = VmError::Stopped { state: "internal-error".into(), stderr };
-        assert_eq!(reason(&error), "KVM internal error. Suberror: 1, emulation failure");
-        let error = VmError::NoHello { seconds: 15, console: String::new() };
-        assert_eq!(reason(&error), "the VM did not come up within 15 s");
-    }
-}
+mod tests;

@@ -45,6 +45,7 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// Of a guest that has got nothing yet.
     pub fn new() -> Self {
         Self { free: INPUT_WINDOW, waiting: VecDeque::new(), ended: false }
     }

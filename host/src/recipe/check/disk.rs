@@ -113,6 +113,7 @@ fn size(checker: &mut Checker<'_>, path: &Path, size: Size) -> bool {
 
 const GB: u64 = 1_000_000_000;
 
+/// A size has to be whole MiB, which is what partitions are aligned to.
 pub fn multiple(checker: &mut Checker<'_>, path: &Path, size: Size) {
     if !size.0.is_multiple_of(MIB) {
         let help = if size.0.is_multiple_of(1_000_000) {

@@ -17,6 +17,7 @@ const FOLDERS: [&str; 21] = [
     "/sbin", "/srv", "/sys", "/tmp", "/usr", "/usr/bin", "/usr/lib", "/var",
 ];
 
+/// The stage `files`: names, modes and owners, and no file that would have to lie in another.
 pub fn files(checker: &mut Checker<'_>, path: &Path, options: &Files) {
     let list = path.key("files");
     if options.files.is_empty() {
@@ -75,6 +76,7 @@ pub fn across(checker: &mut Checker<'_>, sections: &Sections) {
     }
 }
 
+/// The stage `copy`: a source in the recipe's folder, a destination that lasts.
 pub fn copy(checker: &mut Checker<'_>, path: &Path, options: &Copy) {
     if let Some(bytes) = checker.file_or_folder(&path.key("source"), &options.source) {
         checker.copied.insert(path.clone(), bytes);
@@ -95,6 +97,7 @@ pub fn copy(checker: &mut Checker<'_>, path: &Path, options: &Copy) {
     owners(checker, path, &options.owner, &options.group);
 }
 
+/// The stage `run`: one script or one file, and names of variables.
 pub fn run(checker: &mut Checker<'_>, path: &Path, options: &Run) {
     match (&options.script, &options.file) {
         (None, None) => checker.advise(path, "the stage `run` has nothing to run", "give it `script` or `file`"),

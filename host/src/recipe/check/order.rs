@@ -7,6 +7,7 @@ use crate::recipe::sections::Sections;
 use particle_vm_protocol::Stage;
 use particle_vm_protocol::stage::Variant;
 
+/// The order of the stages, and which of them need others.
 pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     let path = Path::root().key("stages");
     let kinds: Vec<&str> = sections.stages.iter().map(|stage| stage.kind.as_deref().unwrap_or_default()).collect();

@@ -14,6 +14,7 @@ use particle_vm_protocol::SectorSize;
 /// Largest disk that QEMU writes as a growing VHD (`VHD_MAX_SECTORS` of its block/vpc.c), rounded down.
 const MAX_VHD: u64 = 2040 * GIB;
 
+/// Everything but stages and disk.
 pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     let root = Path::root();
     if let Some(name) = sections.name.as_ref().filter(|name| !names::image(name)) {

