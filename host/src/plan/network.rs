@@ -39,3 +39,34 @@ fn host(url: &str) -> Option<String> {
         None => host,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn mirrors_and_what_the_recipe_allows_can_be_reached_and_nothing_else() {
+        let text = "name: x
+network: { allow: ['*.cdn.example.org', api.example.org, deb.example.org, 'files.example.org:8080'] }
+stages:
+  - { type: debootstrap, options: { suite: trixie, mirror: 'http://deb.example.org/debian' } }
+  - type: sources
+    options: { sources: [{ name: more, uris: ['https://more.example.org:8443/debian'], suites: [trixie] }] }
+disk: { size: 4GiB }
+";
+        let source = crate::recipe::Source::new("r.yml", text);
+        let recipe = crate::recipe::parse(source, std::path::Path::new("."), &BTreeMap::new()).unwrap();
+        let planned = plan(&recipe, &HostFacts::default(), &Overrides::default()).unwrap();
+        assert_eq!(
+            planned.allow,
+            [
+                "*.cdn.example.org",
+                "api.example.org",
+                "deb.example.org",
+                "files.example.org:8080",
+                "more.example.org:8443"
+            ]
+        );
+    }
+}
