@@ -4,9 +4,11 @@
 //! else's: a folder of this user, named as ours are, with a file `lock` that says in our words that it is temporary.
 //! Its process keeps that file locked; a folder whose lock can be taken has lost its process.
 
+mod remove;
+
 use crate::error::{Class, Classify};
 use nix::unistd::geteuid;
-use std::ffi::OsStr;
+use remove::remove;
 use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -110,7 +112,7 @@ impl Workspace {
 impl Drop for Workspace {
     fn drop(&mut self) {
         // What cannot be removed now is left to the next sweep.
-        let _ = remove(&self.path);
+        let _ = remove(&self.path, LOCK);
     }
 }
 
@@ -130,7 +132,7 @@ pub fn sweep(parent: &Path) -> io::Result<()> {
             continue;
         }
         match lock_of_the_dead(&entry.path()) {
-            Ok(Some(_lock)) => drop(remove(&entry.path())),
+            Ok(Some(_lock)) => drop(remove(&entry.path(), LOCK)),
             Ok(None) => {}
             // About to get its lock, or dead before it did. It is empty then, and only then this removes it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -156,23 +158,6 @@ fn lock_of_the_dead(dir: &Path) -> io::Result<Option<File>> {
     }
     let dead = content == CONTENT && lock.try_lock().is_ok();
     Ok(dead.then_some(lock))
-}
-
-/// Remove a workspace, its lock last.
-fn remove(dir: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name() == OsStr::new(LOCK) {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            std::fs::remove_dir_all(entry.path())?;
-        } else {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    std::fs::remove_file(dir.join(LOCK))?;
-    std::fs::remove_dir(dir)
 }
 
 #[cfg(test)]
