@@ -156,6 +156,14 @@ fn sector_size(head: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
+impl Image {
+    /// An image that is not there, for tests of what is done with one.
+    pub(super) fn imagined() -> Self {
+        Self { path: "/images/x.raw".into(), format: Format::Raw, virtual_size: 1 << 30, sector_size: 512 }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

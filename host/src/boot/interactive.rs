@@ -27,7 +27,7 @@ pub async fn interact(config: &BootConfig, events: &Events) -> Result<(), BootEr
     events.detail(format!("the machine runs; {ESCAPE_NAME} ends it"));
     let _raw = terminal::Raw::enter().map_err(BootError::Terminal)?;
     let (mut input, mut output) = (terminal::input(), Printer::standard());
-    let (qmp, stderr) = (&machine.qmp, &machine.stderr);
+    let (qmp, stderr, stop) = (&machine.qmp, &mut machine.stderr, &mut machine.stop);
     let (mut from, mut to) = machine.console.split();
     let mut piece = vec![0; 4096];
     loop {
@@ -38,7 +38,7 @@ pub async fn interact(config: &BootConfig, events: &Events) -> Result<(), BootEr
                 Ok(0) | Err(_) => break,
             },
             printed = output.room() => printed.map_err(BootError::Terminal)?,
-            trouble = Machine::trouble(qmp, stderr) => return Err(trouble),
+            trouble = Machine::trouble(qmp, stderr, stop) => return Err(trouble),
             keys = input.recv() => {
                 let Some(keys) = keys else { return Ok(()) };
                 let (typed, end) = match keys.iter().position(|key| *key == ESCAPE) {

@@ -4,8 +4,9 @@ use super::{BootConfig, BootError, Image, test};
 use crate::child;
 use crate::vm::channel;
 use crate::vm::confine::confine;
-use crate::vm::console::Tail;
-use crate::vm::qmp::{Incident, Qmp, RunState};
+use crate::vm::console::{Followed, Tail};
+use crate::vm::qmp::{Incident, Qmp};
+use crate::vm::stop::Stop;
 use crate::vm::{Accelerator, kvm_device};
 use crate::workspace::Workspace;
 use particle_vm_protocol::stage::Firmware;
@@ -36,7 +37,8 @@ pub(super) struct Machine {
     /// For a machine with tests: the second serial port and the host's end of the shell.
     pub(super) test: Option<test::Ports>,
     /// What QEMU writes to its standard error.
-    pub(super) stderr: Tail,
+    pub(super) stderr: Followed,
+    pub(super) stop: Stop,
     child: Child,
     // After the process, so that it is not removed under it.
     _workspace: Workspace,
@@ -94,14 +96,12 @@ impl Machine {
             .map_err(|source| BootError::Confine { path: config.image.clone(), source })?;
         channel::inherit(&mut command, &inherited.iter().collect::<Vec<_>>());
         let mut child = spawn(command)?;
-        let (tail, stderr) = (Tail::default(), Tail::default());
-        if let Some(pipe) = child.stderr.take() {
-            tokio::spawn(stderr.clone().follow(pipe));
-        }
+        let pipe = child.stderr.take().ok_or_else(|| BootError::Channel(std::io::ErrorKind::BrokenPipe.into()))?;
+        let (tail, mut stderr, stop) = (Tail::default(), Followed::new(pipe), Stop::default());
         let connected = tokio::time::timeout(START, Qmp::connect(monitor)).await;
         match connected {
-            Ok(Ok(qmp)) => Ok(Self { console, tail, qmp, test, child, stderr, _workspace: workspace }),
-            Ok(Err(_)) | Err(_) => Err(died(&mut child, &stderr).await),
+            Ok(Ok(qmp)) => Ok(Self { console, tail, qmp, test, stderr, stop, child, _workspace: workspace }),
+            Ok(Err(_)) | Err(_) => Err(died(&mut child, &mut stderr).await),
         }
     }
 
@@ -112,7 +112,7 @@ impl Machine {
     pub(super) async fn ended(&mut self) -> Result<(), BootError> {
         match tokio::time::timeout(END, self.child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
-            _ => Err(died(&mut self.child, &self.stderr).await),
+            _ => Err(died(&mut self.child, &mut self.stderr).await),
         }
     }
 
@@ -124,26 +124,21 @@ impl Machine {
         match tokio::time::timeout(GOING, self.child.wait()).await {
             Err(_) => Ok(false),
             Ok(Ok(status)) if status.success() => Ok(true),
-            Ok(_) => Err(died(&mut self.child, &self.stderr).await),
+            Ok(_) => Err(died(&mut self.child, &mut self.stderr).await),
         }
     }
 
     /// Wait until something happens that ends the machine's work without ending QEMU, and tell what. Can be dropped
     /// and called again.
-    pub(super) async fn trouble(qmp: &Qmp, stderr: &Tail) -> BootError {
+    pub(super) async fn trouble(qmp: &Qmp, stderr: &mut Followed, stop: &mut Stop) -> BootError {
         loop {
+            if let Some((state, stderr)) = stop.reason(qmp, stderr).await {
+                return BootError::Stopped { state, stderr };
+            }
             match qmp.incident().await {
                 Some(Incident::DiskError { no_space: true, .. }) => return BootError::HostDiskFull,
                 Some(Incident::DiskError { reason, .. }) => return BootError::Disk(reason),
-                Some(Incident::Stopped) => {
-                    let Ok(state) = qmp.state().await else { continue };
-                    // The end is seen by the console, and an error of a disk is told by an incident of its own.
-                    if matches!(state, RunState::running | RunState::shutdown | RunState::io_error) {
-                        continue;
-                    }
-                    let state = format!("{state:?}").replace('_', "-");
-                    return BootError::Stopped { state, stderr: stderr.text() };
-                }
+                Some(Incident::Stopped) => stop.told(),
                 Some(Incident::Shutdown(_)) => {}
                 // QEMU has ended, which the console shows too.
                 None => std::future::pending().await,
@@ -163,12 +158,10 @@ fn spawn(mut command: Command) -> Result<Child, BootError> {
 }
 
 /// The error for a QEMU that ended or does not answer.
-async fn died(child: &mut Child, stderr: &Tail) -> BootError {
+async fn died(child: &mut Child, stderr: &mut Followed) -> BootError {
     let program = "QEMU".to_owned();
     let waited = tokio::time::timeout(Duration::from_secs(1), child.wait()).await;
-    // What it wrote is read by a task of its own.
-    tokio::task::yield_now().await;
-    let stderr = stderr.text();
+    let stderr = stderr.finished().await;
     BootError::Qemu(match waited {
         Ok(Ok(status)) => child::ChildError::Failed { program, status, stderr },
         Ok(Err(source)) => child::ChildError::Read { program, source },
@@ -276,3 +269,6 @@ fn flash(node: &str, file: &Path, read_only: bool) -> Value {
         "file": { "driver": "file", "filename": file, "read-only": read_only },
     })
 }
+
+#[cfg(test)]
+mod tests;

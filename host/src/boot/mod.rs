@@ -139,7 +139,7 @@ async fn watch(machine: &mut Machine, until: Until<'_>, output: &mut Printer) ->
             read = machine.console.read(&mut piece), if output.has_room() => read.unwrap_or(0),
             // A reader that has gone away is told once, and everything is room for it.
             _ = output.room() => continue,
-            trouble = Machine::trouble(&machine.qmp, &machine.stderr) => return Err(trouble),
+            trouble = Machine::trouble(&machine.qmp, &mut machine.stderr, &mut machine.stop) => return Err(trouble),
         };
         if length == 0 {
             machine.ended().await?;

@@ -1,9 +1,15 @@
-//! What the guest's kernel writes to its serial console.
+//! What the guest's kernel writes to its serial console, and QEMU to its standard error.
 
 use crate::clean;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// How long what a dead process has written may take to arrive.
+pub const AFTERMATH: Duration = Duration::from_millis(500);
 
 /// Most bytes that are kept.
 const CAPACITY: usize = 64 << 10;
@@ -55,6 +61,43 @@ impl Tail {
     fn lock(&self) -> MutexGuard<'_, VecDeque<u8>> {
         // A push that panicked half-way leaves bytes that are as good as any.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a process or a guest writes, and the task that reads it.
+#[derive(Debug)]
+pub struct Followed {
+    /// What was read so far.
+    pub tail: Tail,
+    reader: JoinHandle<()>,
+}
+
+impl Followed {
+    /// Read `source` to its end, in a task of its own.
+    pub fn new(source: impl AsyncRead + Unpin + Send + 'static) -> Self {
+        let tail = Tail::default();
+        let reader = tokio::spawn(tail.clone().follow(source));
+        Self { tail, reader }
+    }
+
+    /// The last lines, after the source has ended, or not much later.
+    pub async fn finished(&mut self) -> String {
+        if !self.reader.is_finished() {
+            // What arrived until then is what there is.
+            let _ = timeout(AFTERMATH, &mut self.reader).await;
+        }
+        self.text()
+    }
+
+    /// The last lines so far.
+    pub fn text(&self) -> String {
+        self.tail.text()
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.reader.abort();
     }
 }
 

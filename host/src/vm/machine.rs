@@ -5,11 +5,12 @@ use super::arguments::{Channels, arguments};
 use super::channel;
 use super::config::VmConfig;
 use super::confine;
-use super::console::Tail;
+use super::console::{AFTERMATH, Followed};
 use super::error::VmError;
 use super::link::Link;
 use super::proxy::ProxyError;
-use super::qmp::{Incident, Qmp, RunState, ShutdownCause};
+use super::qmp::{Incident, Qmp, ShutdownCause};
+use super::stop::Stop;
 use super::virtiofs;
 use crate::child;
 use futures::future::{self, FutureExt};
@@ -22,9 +23,6 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-
-/// How long what a dead process has written may take to arrive.
-const AFTERMATH: Duration = Duration::from_millis(500);
 
 /// How long QEMU may take to read its command line and to open its files, on a busy machine.
 const GREETING: Duration = Duration::from_secs(120);
@@ -49,42 +47,7 @@ pub struct Machine {
     network: Option<JoinHandle<Result<(), ProxyError>>>,
     disks: Vec<(String, PathBuf)>,
     shutdown: Option<ShutdownCause>,
-    /// QEMU has told that the VM stands still, and nobody has asked yet why.
-    stopped: bool,
-}
-
-/// What a process or a guest writes, and the task that reads it.
-#[derive(Debug)]
-struct Followed {
-    tail: Tail,
-    reader: JoinHandle<()>,
-}
-
-impl Followed {
-    fn new(source: impl tokio::io::AsyncRead + Unpin + Send + 'static) -> Self {
-        let tail = Tail::default();
-        let reader = tokio::spawn(tail.clone().follow(source));
-        Self { tail, reader }
-    }
-
-    /// The last lines, after the source has ended, or not much later.
-    async fn finished(&mut self) -> String {
-        if !self.reader.is_finished() {
-            // What arrived until then is what there is.
-            let _ = timeout(AFTERMATH, &mut self.reader).await;
-        }
-        self.text()
-    }
-
-    fn text(&self) -> String {
-        self.tail.text()
-    }
-}
-
-impl Drop for Followed {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
+    stop: Stop,
 }
 
 /// Our ends of the channels, and QEMU's.
@@ -153,7 +116,8 @@ impl Machine {
         };
         let console = Followed::new(ends.console);
         let disks = disk_files(config);
-        let machine = Self { qemu, qmp, stderr, console, servers, network, disks, shutdown: None, stopped: false };
+        let machine =
+            Self { qemu, qmp, stderr, console, servers, network, disks, shutdown: None, stop: Stop::default() };
         Ok((machine, Link::new(ends.control)))
     }
 
@@ -165,12 +129,8 @@ impl Machine {
     /// Wait until something happens that ends the VM, and tell what. Can be dropped and called again.
     pub async fn trouble(&mut self) -> VmError {
         loop {
-            // Whoever drops this while it asks for the reason must be able to ask again: there is no second incident.
-            if self.stopped {
-                if let Some(error) = self.why_stopped().await {
-                    return error;
-                }
-                self.stopped = false;
+            if let Some((state, stderr)) = self.stop.reason(&self.qmp, &mut self.stderr).await {
+                return VmError::Stopped { state, stderr };
             }
             let servers = &mut self.servers;
             tokio::select! {
@@ -178,7 +138,7 @@ impl Machine {
                 Some(incident) = self.qmp.incident() => match incident {
                     Incident::Shutdown(cause) => self.shutdown = Some(cause),
                     Incident::DiskError { disk, no_space, reason } => return self.disk_error(&disk, no_space, reason),
-                    Incident::Stopped => self.stopped = true,
+                    Incident::Stopped => self.stop.told(),
                 },
                 status = self.qemu.wait() => return match status {
                     Ok(status) => self.post_mortem(status).await,
@@ -215,18 +175,6 @@ impl Machine {
         let path = self.disks.iter().find(|(name, _)| name == disk).map(|(_, path)| path.clone());
         let path = path.unwrap_or_else(|| disk.into());
         if no_space { VmError::HostDiskFull { path } } else { VmError::HostDisk { path, reason } }
-    }
-
-    /// Why the VM stands still, unless it is about to end.
-    async fn why_stopped(&mut self) -> Option<VmError> {
-        let state = self.qmp.state().await.ok()?;
-        // An error of a disk is told by an incident of its own, a shutdown by QEMU's end.
-        if matches!(state, RunState::running | RunState::shutdown | RunState::io_error) {
-            return None;
-        }
-        // QEMU writes the reason to stderr before it stops, and goes on running.
-        let stderr = self.stderr.finished().await;
-        Some(VmError::Stopped { state: format!("{state:?}").replace('_', "-"), stderr })
     }
 
     async fn post_mortem(&mut self, status: ExitStatus) -> VmError {

@@ -130,3 +130,6 @@ fn incident(event: qmp::Event) -> Option<Incident> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+pub(crate) mod imagined;

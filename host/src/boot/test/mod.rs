@@ -190,7 +190,7 @@ enum Beside<T> {
 
 /// Do `work`, and meanwhile keep what the console shows.
 async fn beside<T>(machine: &mut Machine, work: impl AsyncFnOnce(&Qmp) -> T) -> Beside<T> {
-    let Machine { console, tail, qmp, stderr, .. } = machine;
+    let Machine { console, tail, qmp, stderr, stop, .. } = machine;
     let work = work(qmp);
     tokio::pin!(work);
     let mut piece = vec![0; 4096];
@@ -198,7 +198,7 @@ async fn beside<T>(machine: &mut Machine, work: impl AsyncFnOnce(&Qmp) -> T) -> 
     loop {
         tokio::select! {
             done = &mut work => return Beside::Done(done),
-            trouble = Machine::trouble(qmp, stderr) => return Beside::Trouble(trouble),
+            trouble = Machine::trouble(qmp, stderr, stop) => return Beside::Trouble(trouble),
             // A console that breaks has ended.
             length = console.read(&mut piece) => match length.unwrap_or(0) {
                 0 => return Beside::Ended,

@@ -1,31 +1,13 @@
 //! A machine whose QEMU is played by the test.
 
 use super::*;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use crate::error::{Class, Classify};
+use crate::vm::qmp::imagined::{self, BAD_DISK, NO_SPACE, STOP};
 
-const GREETING_LINE: &str =
-    r#"{"QMP": {"version": {"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": ""}, "capabilities": []}}"#;
-const STOP: &str = r#"{"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 1}}"#;
-
-/// A monitor that tells of a stop and then says `state` whenever it is asked.
-async fn monitor(stream: UnixStream, state: &'static str) {
-    let (read, mut write) = stream.into_split();
-    let mut lines = BufReader::new(read).lines();
-    write.write_all(format!("{GREETING_LINE}\n").as_bytes()).await.unwrap();
-    while let Ok(Some(line)) = lines.next_line().await {
-        let request: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let id = &request["id"];
-        let answer = match request["execute"].as_str().unwrap() {
-            "qmp_capabilities" => format!("{{\"return\": {{}}, \"id\": {id}}}\n{STOP}\n"),
-            _ => format!("{{\"return\": {{\"running\": false, \"status\": \"{state}\"}}, \"id\": {id}}}\n"),
-        };
-        write.write_all(answer.as_bytes()).await.unwrap();
-    }
-}
-
-async fn machine(state: &'static str) -> Machine {
+/// A machine whose QEMU tells of `events` and is then in `state`.
+async fn machine(events: &'static [&'static str], state: &'static str) -> Machine {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    tokio::spawn(monitor(theirs, state));
+    tokio::spawn(imagined::monitor(theirs, events, state));
     let mut command = child::command("sh");
     command.args(["-c", "echo KVM internal error >&2; exec sleep 600"]).stderr(Stdio::piped());
     let mut qemu = command.spawn().unwrap();
@@ -37,15 +19,15 @@ async fn machine(state: &'static str) -> Machine {
         console: Followed::new(tokio::io::empty()),
         servers: Vec::new(),
         network: None,
-        disks: Vec::new(),
+        disks: vec![("scratch".into(), "/work/scratch.raw".into()), ("target".into(), "/out/x.raw".into())],
         shutdown: None,
-        stopped: false,
+        stop: Stop::default(),
     }
 }
 
 #[tokio::test]
 async fn the_reason_of_a_stop_is_found_also_by_whoever_is_interrupted() {
-    let mut machine = machine("internal-error").await;
+    let mut machine = machine(&[STOP], "internal-error").await;
     // Too short to hear what QEMU has written, as QEMU lives on.
     for _ in 0..3 {
         assert!(timeout(AFTERMATH / 5, machine.trouble()).await.is_err());
@@ -59,7 +41,7 @@ async fn the_reason_of_a_stop_is_found_also_by_whoever_is_interrupted() {
 
 #[tokio::test]
 async fn a_qemu_that_says_nothing_of_its_end_may_still_end_well() {
-    let mut silent = machine("running").await;
+    let mut silent = machine(&[STOP], "running").await;
     silent.qemu = child::command("true").spawn().unwrap();
     silent.switched_off().await.unwrap();
     silent.qemu = child::command("false").spawn().unwrap();
@@ -67,8 +49,33 @@ async fn a_qemu_that_says_nothing_of_its_end_may_still_end_well() {
 }
 
 #[tokio::test]
-async fn a_stop_that_has_passed_is_none() {
-    let mut machine = machine("running").await;
+async fn a_stop_that_has_passed_is_no_trouble() {
+    let mut machine = machine(&[STOP], "running").await;
     assert!(timeout(AFTERMATH, machine.trouble()).await.is_err());
-    assert!(!machine.stopped);
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_on_the_host_is_named() {
+    let mut full = machine(&[NO_SPACE, STOP], "io-error").await;
+    let error = timeout(AFTERMATH * 20, full.trouble()).await.unwrap();
+    assert!(matches!(&error, VmError::HostDiskFull { path } if path == Path::new("/work/scratch.raw")), "{error:?}");
+    assert_eq!(error.to_string(), "the file system of /work/scratch.raw is full");
+    assert!(error.advice().is_some_and(|advice| advice.contains("--work-dir")));
+    let mut bad = machine(&[BAD_DISK, STOP], "io-error").await;
+    let error = timeout(AFTERMATH * 20, bad.trouble()).await.unwrap();
+    assert!(
+        matches!(&error, VmError::HostDisk { path, reason } if path == Path::new("/out/x.raw") && reason == "Input/output error"),
+        "{error:?}"
+    );
+    assert_eq!(error.class(), Class::Host);
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_is_named_also_when_qemu_dies_of_it() {
+    let mut machine = machine(&[NO_SPACE, STOP], "io-error").await;
+    // Looked at before the incident, as when both are there at once.
+    machine.qemu = child::command("false").spawn().unwrap();
+    let status = machine.qemu.wait().await.unwrap();
+    let error = machine.post_mortem(status).await;
+    assert!(matches!(error, VmError::HostDiskFull { .. }), "{error:?}");
 }
