@@ -136,6 +136,14 @@ pub enum BootError {
         /// The last lines of the console.
         console: String,
     },
+    /// The machine does not restart, which a test asks for.
+    #[error("the machine cannot be restarted for the test: {reason}")]
+    NoRestart {
+        /// How `systemd-run`, which was to do it, ended.
+        reason: String,
+        /// What it wrote.
+        output: String,
+    },
     /// The shell for the tests went away.
     #[error("the machine was lost while the test `{test}` ran")]
     Lost {
@@ -179,6 +187,7 @@ impl Classify for BootError {
             | Self::Dead { .. }
             | Self::NoShell { .. }
             | Self::PoweredOff { .. }
+            | Self::NoRestart { .. }
             | Self::Lost { .. }
             | Self::Tests { .. } => Class::Build,
         }
@@ -200,9 +209,11 @@ impl Classify for BootError {
             Self::NotSeen { .. } | Self::StillRunning { .. } | Self::NoShell { .. } => {
                 Some("give it more time with --timeout, or look at it with `particle-vm boot --interactive`".into())
             }
-            Self::Ended { .. } | Self::Dead { .. } | Self::PoweredOff { .. } | Self::Lost { .. } => {
-                Some("look at it with `particle-vm boot --interactive`".into())
-            }
+            Self::Ended { .. }
+            | Self::Dead { .. }
+            | Self::PoweredOff { .. }
+            | Self::NoRestart { .. }
+            | Self::Lost { .. } => Some("look at it with `particle-vm boot --interactive`".into()),
             _ => None,
         }
     }
@@ -210,7 +221,9 @@ impl Classify for BootError {
     fn details(&self) -> Option<String> {
         match self {
             Self::Probe { source, .. } | Self::Overlay(source) | Self::Qemu(source) => source.details(),
-            Self::Stopped { stderr, .. } if !stderr.is_empty() => Some(stderr.clone()),
+            Self::Stopped { stderr: text, .. } | Self::NoRestart { output: text, .. } if !text.is_empty() => {
+                Some(text.clone())
+            }
             Self::Ended { console, .. }
             | Self::NotSeen { console, .. }
             | Self::StillRunning { console, .. }

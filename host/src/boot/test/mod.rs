@@ -37,6 +37,9 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 /// Time for commands that are no tests themselves.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Has the machine restart a second later, when its shell has been told that it will.
+const RESTART: &str = "systemd-run --quiet --on-active=1 systemctl reboot";
+
 /// Host's ends of what a machine with tests has more.
 pub(super) struct Ports {
     /// The second serial port.
@@ -88,7 +91,7 @@ pub async fn run_tests(config: &BootConfig, tests: &[Test], events: &Events) -> 
     let mut guest = Guest { word, shell: Shell::new(shell), timeout: config.timeout() };
     let mut failed = Vec::new();
     let step = events.step(format!("boot {}", config.title()), None, Unit::Items);
-    let up = beside(&mut machine, async |qmp| guest.connect(qmp).await).await;
+    let up = beside(&mut machine, async |qmp| guest.connect(qmp).await.map(|()| Up::Yes)).await;
     guest.is_up(up, &mut machine).await?;
     step.finish();
     for test in tests {
@@ -143,23 +146,29 @@ impl Guest {
         Ok(())
     }
 
-    /// Restart the machine and connect again.
+    /// Restart the machine and connect again, unless it refuses to restart.
     ///
     /// # Errors
     /// As [`Self::connect`].
-    async fn restart(&mut self, qmp: &Qmp) -> io::Result<()> {
+    async fn restart(&mut self, qmp: &Qmp) -> io::Result<Up> {
         // From outside of the shell's unit, because the port goes first: systemd reads the link to the unit only when
         // the port's device is new to it.
-        self.shell.run("systemd-run --quiet --on-active=1 systemctl reboot", HELPER_TIMEOUT).await?;
+        let outcome = self.shell.run(RESTART, HELPER_TIMEOUT).await?;
+        if outcome.code != Some(0) {
+            return Ok(Up::Refused(outcome));
+        }
         qmp.unplug(PORT_ID).await?;
-        self.connect(qmp).await
+        self.connect(qmp).await.map(|()| Up::Yes)
     }
 
     /// What it means how [`Self::connect`] or [`Self::restart`] ended.
-    async fn is_up(&self, up: Beside<io::Result<()>>, machine: &mut Machine) -> Result<(), BootError> {
+    async fn is_up(&self, up: Beside<io::Result<Up>>, machine: &mut Machine) -> Result<(), BootError> {
         let console = machine.last_lines();
         match up {
-            Beside::Done(Ok(())) => Ok(()),
+            Beside::Done(Ok(Up::Yes)) => Ok(()),
+            Beside::Done(Ok(Up::Refused(Outcome { code, output }))) => {
+                Err(BootError::NoRestart { reason: ending(code, HELPER_TIMEOUT), output })
+            }
             Beside::Done(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
                 Err(BootError::NoShell { after: self.timeout, console })
             }
@@ -174,6 +183,15 @@ impl Guest {
             }
         }
     }
+}
+
+/// Whether a machine has come up.
+#[derive(Debug, PartialEq, Eq)]
+enum Up {
+    /// Its shell answers.
+    Yes,
+    /// It was to restart, and this is what came of it.
+    Refused(Outcome),
 }
 
 /// How work with a machine ended.
@@ -245,16 +263,26 @@ async fn run(shell: &mut Shell<UnixStream>, test: &Test) -> io::Result<Option<Fa
 /// What is wrong with the outcome of a test.
 fn verdict(code: Option<i32>, output: &str, expect: Option<&str>, timeout: Duration) -> Option<String> {
     match (code, expect) {
-        (None, _) => Some(format!("it had not ended after {} s", timeout.as_secs())),
         (Some(0), Some(expect)) if !output.contains(expect) => Some(format!("`{expect}` is not in its output")),
         (Some(0), _) => None,
-        (Some(code), _) => Some(format!("it exited with {code}")),
+        (code, _) => Some(ending(code, timeout)),
+    }
+}
+
+/// How a command ended, in words.
+fn ending(code: Option<i32>, timeout: Duration) -> String {
+    match code {
+        Some(code) => format!("it exited with {code}"),
+        None => format!("it had not ended after {} s", timeout.as_secs()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{Class, Classify};
+    use crate::vm::qmp::imagined;
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
     #[test]
     fn a_test_passes_when_it_exits_with_0_and_says_what_is_expected() {
@@ -280,9 +308,33 @@ mod tests {
         );
     }
 
+    /// A shell in which every command exits with 1 and says why.
+    async fn refuse(shell: UnixStream) {
+        let (read, mut write) = shell.into_split();
+        let mut lines = BufReader::new(read).lines();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            let marker = line.strip_prefix("printf '%s\\n' ").and_then(|rest| rest.split_once(';')).unwrap().0;
+            write.write_all(format!("{marker}\nFailed to connect to bus\n\n{marker} 1\n").as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_refuses_to_restart_is_told_at_once() {
+        let ((shell, guests), (word, _silent)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let (monitor, qemus) = UnixStream::pair().unwrap();
+        tokio::spawn(refuse(guests));
+        tokio::spawn(imagined::monitor(qemus, &[], "running"));
+        let qmp = Qmp::connect(monitor).await.unwrap();
+        let mut guest = Guest { word, shell: Shell::new(shell), timeout: TIMEOUT };
+        let up = tokio::time::timeout(TIMEOUT / 2, guest.restart(&qmp)).await.unwrap().unwrap();
+        assert_eq!(up, Up::Refused(Outcome { code: Some(1), output: "Failed to connect to bus".into() }));
+        let error = BootError::NoRestart { reason: ending(Some(1), HELPER_TIMEOUT), output: "Failed".into() };
+        assert_eq!(error.to_string(), "the machine cannot be restarted for the test: it exited with 1");
+        assert_eq!((error.class(), error.details().as_deref()), (Class::Build, Some("Failed")));
+    }
+
     #[tokio::test]
     async fn the_word_is_found_in_any_pieces() {
-        use tokio::io::AsyncWriteExt;
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
         let write = async {
             for piece in ["[noise]\r\nparticle", "-vm: re", "ady\r\n"] {
