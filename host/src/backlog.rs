@@ -27,9 +27,14 @@ impl Backlog {
         self.0.less.notify_one();
     }
 
+    /// Whether less than `most` waits now.
+    pub fn is_below(&self, most: usize) -> bool {
+        self.0.waiting.load(Relaxed) < most
+    }
+
     /// Wait until less than `most` waits. At most one may wait at a time. Can be dropped and called again.
     pub async fn below(&self, most: usize) {
-        while self.0.waiting.load(Relaxed) >= most {
+        while !self.is_below(most) {
             self.0.less.notified().await;
         }
     }

@@ -203,6 +203,11 @@ impl Events {
         }
     }
 
+    /// Whether the listeners get on, so that [`Self::room`] would not wait.
+    pub fn has_room(&self) -> bool {
+        self.0.iter().all(|sender| sender.waiting.is_below(MOST_WAITING))
+    }
+
     /// Tell a warning.
     pub fn warn(&self, message: impl Into<String>) {
         self.send(Event::Warning { message: message.into() });
@@ -269,9 +274,10 @@ mod tests {
             events.detail("a line");
         }
         drop(gone);
-        assert!(events.room().now_or_never().is_none());
+        assert!(!events.has_room() && events.room().now_or_never().is_none());
         slow.recv().await.unwrap();
         events.room().await;
+        assert!(events.has_room());
     }
 
     #[test]

@@ -15,6 +15,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// removed.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How long the reader of standard error may take for the end of a verb that a signal has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Why the process ends before or beside its verb.
 #[derive(Debug, Error)]
 enum ProcessError {
@@ -39,35 +42,42 @@ impl Classify for ProcessError {
 ///
 /// A signal drops the verb's future, and with it everything that it holds: VMs, child processes, temporary folders.
 pub fn run<F: Future<Output = Result<u8>>>(global: &Global, verb: impl FnOnce(Ui) -> F) -> ExitCode {
-    let runtime = match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let started = runtime.and_then(|runtime| Ok((runtime, Ui::start(global.progress, global.verbose)?)));
+    let (runtime, ui) = match started {
+        Ok(started) => started,
         Err(error) => {
             let error = Error::from(ProcessError::Runtime(error));
             Report::of(&error, None).print();
             return ExitCode::from(error.get().class().exit_code());
         }
     };
-    let code = runtime.block_on(watch(global, verb));
+    let code = runtime.block_on(watch(ui, verb));
     runtime.shutdown_timeout(GRACE);
     ExitCode::from(code)
 }
 
-async fn watch<F: Future<Output = Result<u8>>>(global: &Global, verb: impl FnOnce(Ui) -> F) -> u8 {
-    let ui = Ui::start(global.progress, global.verbose);
+async fn watch<F: Future<Output = Result<u8>>>(ui: Ui, verb: impl FnOnce(Ui) -> F) -> u8 {
     if nix::unistd::geteuid().is_root() {
         ui.events().warn("running as root, which particle-vm does not need: what it starts can do more than it has to");
     }
-    let result = match Signals::new() {
-        Ok(signals) => {
-            let verb = verb(ui.clone());
-            tokio::select! {
-                result = verb => result,
-                name = signals.next() => Err(ProcessError::Interrupted(name).into()),
-            }
-        }
-        Err(error) => Err(ProcessError::Signals(error).into()),
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => return ui.close(Err(ProcessError::Signals(error).into())).await,
     };
-    ui.close(result).await
+    let verb = verb(ui.clone());
+    let result = tokio::select! {
+        result = verb => result,
+        name = signals.next() => Err(ProcessError::Interrupted(name).into()),
+    };
+    let code = result.as_ref().map_or_else(|error| error.get().class().exit_code(), |code| *code);
+    let interrupted = code == Class::Interrupted.exit_code();
+    // The reader may take its time, also for ever; whoever wants the end does not wait for it.
+    tokio::select! {
+        code = ui.close(result) => code,
+        () = tokio::time::sleep(LAST_WORDS), if interrupted => code,
+        _ = signals.next(), if !interrupted => code,
+    }
 }
 
 /// The signals that ask for the end.
@@ -85,7 +95,7 @@ impl Signals {
     }
 
     /// The name of the next signal.
-    async fn next(mut self) -> &'static str {
+    async fn next(&mut self) -> &'static str {
         let hang_up = async {
             match &mut self.hang_up {
                 Some(signal) => signal.recv().await,

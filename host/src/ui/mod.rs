@@ -1,8 +1,12 @@
 //! Listeners of [`Event`]s for people and for programs: bars, plain lines, JSON lines. All write to standard error, so
 //! that standard output carries only what a verb was asked for.
+//!
+//! Whoever reads standard error may take its time, or never read at all (`2>&1 | less`). The listener waits for it in a
+//! thread of its own, while signals, heartbeats and downloads go on in the runtime's.
 
 mod bars;
 mod json;
+mod log;
 mod plain;
 mod report;
 pub mod terminal;
@@ -11,10 +15,13 @@ mod track;
 
 pub use report::Report;
 
+use crate::backlog::Backlog;
 use crate::cli::Progress;
 use crate::error::{Class, Error, Result};
 use crate::event::{self, Event, Events};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::thread;
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 
 /// A way of telling what happens.
@@ -36,11 +43,14 @@ trait Listener {
 }
 
 /// What is asked of the listener beside the events.
+#[derive(Debug)]
 enum Control {
     /// Answer when all events so far have been told and nothing is drawn any more.
     Settle(oneshot::Sender<()>),
     /// Tell an error that does not end the verb.
     Report(Box<Report>),
+    /// Write what a library logs, one of those that are `waiting`.
+    Log { line: Vec<u8>, waiting: Backlog },
     /// Tell the rest and the end.
     End { result: Result<u8>, reply: oneshot::Sender<u8> },
 }
@@ -53,9 +63,11 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// Start to listen, in a task of its own on the current runtime. `verbose` counts the `-v`.
-    pub fn start(style: Progress, verbose: u8) -> Self {
-        text::log_libraries(verbose);
+    /// Start to listen, in a thread of its own. `verbose` counts the `-v`.
+    ///
+    /// # Errors
+    /// When there is no thread to be had, or no descriptor for its clock.
+    pub fn start(style: Progress, verbose: u8) -> io::Result<Self> {
         let listener: Box<dyn Listener + Send> = match style.resolve(verbose) {
             Progress::Json => Box::new(json::Json::default()),
             Progress::Bars => Box::new(bars::Bars::new(verbose)),
@@ -63,8 +75,12 @@ impl Ui {
         };
         let (events, receiver) = Events::channel();
         let (control, controls) = mpsc::unbounded_channel();
-        tokio::spawn(listen(listener, receiver, controls));
-        Self { events, control }
+        log::follow_libraries(verbose, control.clone());
+        let runtime = Builder::new_current_thread().enable_time().build()?;
+        // Not a task: a write cannot be ended, and the runtime would wait for its end. This thread ends with the process.
+        let listening = move || runtime.block_on(listen(listener, receiver, controls));
+        thread::Builder::new().name("listener".into()).spawn(listening)?;
+        Ok(Self { events, control })
     }
 
     /// Where the engine sends its events.
@@ -87,7 +103,8 @@ impl Ui {
         let _ = self.control.send(Control::Report(Box::new(Report::of(error, None))));
     }
 
-    /// Tell the rest of the events and how the verb ended; gives the exit code.
+    /// Tell the rest of the events and how the verb ended; gives the exit code. This takes as long as the reader of
+    /// standard error takes.
     pub async fn close(self, result: Result<u8>) -> u8 {
         let (reply, code) = oneshot::channel();
         match self.control.send(Control::End { result, reply }) {
@@ -133,6 +150,10 @@ async fn listen(
                 Some(Control::Report(mut report)) => {
                     report.log = stages.log().map(str::to_owned);
                     listener.report(&report);
+                }
+                Some(Control::Log { line, waiting }) => {
+                    waiting.remove(1);
+                    text::lines(&line);
                 }
                 Some(Control::End { result, reply }) => {
                     let mut report = result.as_ref().err().map(|error| Report::of(error, stages.current()));

@@ -3,12 +3,18 @@
 use super::track::Fetched;
 use crate::event::Unit;
 use bytesize::ByteSize;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
-/// Write a line to standard error. Nobody is left to be told when that fails.
+/// Write a line to standard error. Nobody is left to be told when that fails. It takes as long as the reader takes: only
+/// the listener's thread may wait for that.
 pub fn line(text: &str) {
     let mut stderr = std::io::stderr().lock();
     let _ = writeln!(stderr, "{text}");
+}
+
+/// Write lines that have their line ends.
+pub fn lines(text: &[u8]) {
+    let _ = std::io::stderr().lock().write_all(text);
 }
 
 /// A size, for instance `34.1 MiB`.
@@ -46,20 +52,6 @@ pub fn fetched(fetched: Fetched) -> Option<String> {
         (_, _) if files == cached => Some(format!("{} from the store", size(bytes))),
         _ => Some(format!("fetched {}, {cached} of {files} files from the store", size(bytes))),
     }
-}
-
-/// From `-vvv` on, and where `PARTICLE_VM_LOG` says so, what the libraries log goes to standard error.
-pub fn log_libraries(verbose: u8) {
-    use tracing_subscriber::EnvFilter;
-    let filter = match std::env::var("PARTICLE_VM_LOG") {
-        Ok(filter) => EnvFilter::builder().parse_lossy(filter),
-        Err(_) if verbose >= 3 => EnvFilter::new("debug"),
-        Err(_) => return,
-    };
-    // It fails when there is a subscriber already; then the libraries' messages go there.
-    let colours = std::io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _ = subscriber.with_ansi(colours).try_init();
 }
 
 #[cfg(test)]

@@ -26,11 +26,16 @@ impl Heartbeat {
         self.unanswered = 0;
     }
 
-    /// The number of the next question, when it is time; None when too many were not answered. Can be dropped and called
-    /// again.
-    pub async fn next(&mut self) -> Option<u64> {
-        self.ticks.tick().await;
-        self.ask()
+    /// The number of the next question, when it is time; None when too many were not answered. While nobody is
+    /// `listening` to answers, none is missed. Can be dropped and called again.
+    pub async fn next(&mut self, listening: impl Fn() -> bool) -> Option<u64> {
+        loop {
+            self.ticks.tick().await;
+            if listening() {
+                return self.ask();
+            }
+            self.heard();
+        }
     }
 
     fn ask(&mut self) -> Option<u64> {
@@ -61,5 +66,13 @@ mod tests {
             assert_eq!(heartbeat.ask(), Some(number));
             heartbeat.heard();
         }
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_nobody_listens_to_is_not_lost() {
+        let mut heartbeat = Heartbeat { ticks: interval(Duration::from_millis(1)), ..Heartbeat::new() };
+        let silence = tokio::time::timeout(Duration::from_millis(200), heartbeat.next(|| false)).await;
+        assert!(silence.is_err());
+        assert_eq!(heartbeat.next(|| true).await.map(|_| heartbeat.unanswered), Some(1));
     }
 }

@@ -221,7 +221,7 @@ impl Session {
                 printed = room(&mut output) => printed.map_err(VmError::Output)?,
                 error = self.machine.trouble() => return Err(error),
                 // Nor is it asked for what would not be heard.
-                beat = heartbeat.next(), if has_room(&output) => match beat {
+                beat = heartbeat.next(|| self.events.has_room()), if has_room(&output) => match beat {
                     Some(number) => {
                         if let Some(seconds) = progress.asked() {
                             return Err(VmError::Overdue { seconds, console: self.machine.console() });
