@@ -6,6 +6,7 @@ pub mod appliance;
 pub mod apt;
 pub mod backlog;
 pub mod boot;
+pub mod cancel;
 pub mod child;
 pub mod clean;
 pub mod cli;

@@ -14,6 +14,21 @@ pub const MOUNT_POINT: &str = "/sys/fs/cgroup";
 /// How long killed processes may take to end. One in a system call that cannot be interrupted takes a while.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where groups are made.
+#[cfg(not(test))]
+fn place() -> &'static Path {
+    Path::new(MOUNT_POINT)
+}
+
+/// Where tests make them: wherever cgroup2 is mounted.
+#[cfg(test)]
+fn place() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let mut found = mounts.filter(|fields| fields.get(2) == Some(&"cgroup2"));
+    found.find_map(|fields| fields.get(1).map(PathBuf::from)).unwrap_or_else(|| MOUNT_POINT.into())
+}
+
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// A group; its processes end with it.
@@ -29,7 +44,7 @@ impl Cgroup {
     /// When cgroup2 is not mounted or the kernel refuses.
     pub fn new() -> io::Result<Self> {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = Path::new(MOUNT_POINT).join(format!("command-{number}"));
+        let path = place().join(format!("command-{}-{number}", std::process::id()));
         fs::create_dir(&path)?;
         Ok(Self { path })
     }

@@ -1,12 +1,12 @@
 //! Running a command to its end.
 
-use super::{Command, ProcessError, Spawned, Stdio, spawn};
+use super::{Command, ProcessError, Stdio, spawn};
 use crate::cancel::Cancel;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::{self, File};
 use std::io::{self, PipeReader, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long the last output of killed processes is waited for.
@@ -41,7 +41,7 @@ pub fn run(
         .map_err(|source| ProcessError::Spawn { command: command.to_string(), source })?;
     let spawned = spawn(command, stdio)?;
     let line = spawned.line().to_owned();
-    let outcome = attend(&spawned, &mut streams, limits);
+    let outcome = attend(spawned.pidfd().as_fd(), &mut streams, limits);
     // What it has left running holds the pipes open.
     let killed = spawned.kill();
     streams.drain(Instant::now() + DRAIN);
@@ -61,14 +61,15 @@ pub fn run(
 }
 
 /// Why the attendance ended.
+#[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Ended,
     Deadline,
     Cancelled,
 }
 
-/// Pass output on until the command ends or has to end.
-fn attend(spawned: &Spawned, streams: &mut Streams<'_>, limits: Limits<'_>) -> io::Result<Outcome> {
+/// Pass output on until the command, whose descriptor `pidfd` is, ends or has to end.
+fn attend(pidfd: BorrowedFd<'_>, streams: &mut Streams<'_>, limits: Limits<'_>) -> io::Result<Outcome> {
     loop {
         if limits.cancel.is_set() {
             return Ok(Outcome::Cancelled);
@@ -79,10 +80,8 @@ fn attend(spawned: &Spawned, streams: &mut Streams<'_>, limits: Limits<'_>) -> i
         }
         // The kernel's limit for the time is above 24 days.
         let timeout = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
-        let mut fds = vec![
-            PollFd::new(spawned.pidfd().as_fd(), PollFlags::POLLIN),
-            PollFd::new(limits.cancel.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds =
+            vec![PollFd::new(pidfd, PollFlags::POLLIN), PollFd::new(limits.cancel.as_fd(), PollFlags::POLLIN)];
         fds.extend(streams.open().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::Error::EINTR) => {}
@@ -203,4 +202,69 @@ fn out_of_memory_kills() -> u64 {
     let vmstat = fs::read_to_string("/proc/vmstat").unwrap_or_default();
     let count = vmstat.lines().find_map(|line| line.strip_prefix("oom_kill "));
     count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::cgroup::Cgroup;
+    use crate::process::reaper;
+    use std::thread;
+
+    /// Far longer than anything here takes.
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_cancel_ends_the_attendance_at_once() {
+        let cancel = Cancel::new().unwrap();
+        let (pid, pidfd) = reaper::spawn(std::process::Command::new("sleep").arg("600")).unwrap();
+        let mut ignore = |_: &[u8]| {};
+        let mut streams = Streams { pipes: Vec::new(), captured: None, output: &mut ignore, buffer: Vec::new() };
+        let limits = Limits { cancel: &cancel, deadline: Some(Instant::now() + LONG) };
+        let outcome = thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(100));
+                cancel.set();
+            });
+            attend(pidfd.as_fd(), &mut streams, limits).unwrap()
+        });
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::Signal::SIGKILL)
+            .unwrap();
+        reaper::wait(pid).unwrap();
+        assert_eq!(outcome, Outcome::Cancelled);
+    }
+
+    /// Whether the process is there and no zombie.
+    fn lives(pid: &str) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    }
+
+    #[test]
+    fn a_cancelled_command_ends_with_all_that_it_has_started() {
+        if let Err(error) = Cgroup::new() {
+            return eprintln!("not run: this user cannot make a control group here: {error}");
+        }
+        let cancel = Cancel::new().unwrap();
+        // One of them in a session of its own, which no signal to a group of processes would reach.
+        let script = "sleep 600 & echo $!; setsid sleep 600 & echo $!; echo $$; wait";
+        let command = Command::new("sh").args(["-c", script]);
+        let limits = Limits { cancel: &cancel, deadline: Some(Instant::now() + LONG) };
+        let mut seen = Vec::new();
+        let ended = run(&command, limits, None, &mut |bytes| {
+            seen.extend_from_slice(bytes);
+            if seen.iter().filter(|byte| **byte == b'\n').count() == 3 {
+                cancel.set();
+            }
+        });
+        assert!(
+            matches!(&ended, Err(ProcessError::Cancelled { command }) if command.contains("sleep 600")),
+            "{ended:?}"
+        );
+        let seen = String::from_utf8(seen).unwrap();
+        assert_eq!(seen.lines().count(), 3, "{seen}");
+        for pid in seen.lines() {
+            assert!(!lives(pid), "{pid} of {seen}");
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! The process around a verb: runtime, signals, the listener of its events, the error report and the exit code.
 
 use super::Global;
+use crate::cancel::Cancel;
 use crate::error::{Class, Classify, Error, Result};
 use crate::ui::{Report, Ui};
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 use thiserror::Error;
@@ -14,6 +16,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// How long work on other threads may go on after the end of the verb. It writes nowhere but into folders that are
 /// removed.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a stage may take to end when a signal asks for it. The agent only has to kill what it has started.
+const CANCELLING: Duration = Duration::from_secs(2);
 
 /// How long the reader of standard error may take for the end of a verb that a signal has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -40,7 +45,8 @@ impl Classify for ProcessError {
 
 /// Run a verb to its end, or until a signal; tell what went wrong; give the exit code.
 ///
-/// A signal drops the verb's future, and with it everything that it holds: VMs, child processes, temporary folders.
+/// A signal drops the verb's future, and with it everything that it holds: VMs, child processes, temporary folders. A job
+/// in a VM is cancelled before.
 pub fn run<F: Future<Output = Result<u8>>>(global: &Global, verb: impl FnOnce(Ui) -> F) -> ExitCode {
     let runtime = Builder::new_current_thread().enable_all().build();
     let started = runtime.and_then(|runtime| Ok((runtime, Ui::start(global.progress, global.verbose)?)));
@@ -65,11 +71,7 @@ async fn watch<F: Future<Output = Result<u8>>>(ui: Ui, verb: impl FnOnce(Ui) -> 
         Ok(signals) => signals,
         Err(error) => return ui.close(Err(ProcessError::Signals(error).into())).await,
     };
-    let verb = verb(ui.clone());
-    let result = tokio::select! {
-        result = verb => result,
-        name = signals.next() => Err(ProcessError::Interrupted(name).into()),
-    };
+    let result = until_signal(verb(ui.clone()), &mut signals).await;
     let code = result.as_ref().map_or_else(|error| error.get().class().exit_code(), |code| *code);
     let interrupted = code == Class::Interrupted.exit_code();
     // The reader may take its time, also for ever; whoever wants the end does not wait for it.
@@ -78,6 +80,26 @@ async fn watch<F: Future<Output = Result<u8>>>(ui: Ui, verb: impl FnOnce(Ui) -> 
         () = tokio::time::sleep(LAST_WORDS), if interrupted => code,
         _ = signals.next(), if !interrupted => code,
     }
+}
+
+/// Do the verb to its end, or until a signal: what listens for that may still end well then, and the rest is dropped.
+async fn until_signal(verb: impl Future<Output = Result<u8>>, signals: &mut Signals) -> Result<u8> {
+    let cancel = Cancel::default();
+    let mut verb = pin!(cancel.scope(verb));
+    let name = tokio::select! {
+        result = &mut verb => return result,
+        name = signals.next() => name,
+    };
+    if cancel.ask() {
+        tokio::select! {
+            // However it ends now, the signal is why.
+            _ = verb => {}
+            () = tokio::time::sleep(CANCELLING) => {}
+            // Whoever asks twice is in a hurry.
+            _ = signals.next() => {}
+        }
+    }
+    Err(ProcessError::Interrupted(name).into())
 }
 
 /// The signals that ask for the end.

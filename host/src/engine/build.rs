@@ -18,7 +18,7 @@ use crate::vm::proxy::{Policy, Proxy, Upstream};
 use crate::vm::{Accel, Accelerator, Disk, LinkError, Session, VmError};
 use crate::workspace::Workspace;
 use particle_vm_protocol::message::Built;
-use particle_vm_protocol::{Job, JobResult};
+use particle_vm_protocol::{FailureKind, Job, JobResult};
 use std::path::Path;
 
 /// A build whose VM runs.
@@ -114,7 +114,7 @@ impl Build {
             Ok(JobResult::Built(built)) => Ok(built),
             Ok(_) => Err(VmError::from(LinkError::Unexpected("a build tells what it built")).into()),
             Err(error) => {
-                self.waits = matches!(error, VmError::Failed(_));
+                self.waits = matches!(&error, VmError::Failed(failure) if failure.kind != FailureKind::Cancelled);
                 let record = self.proxy.record();
                 Err(explain(error, record.failures(), record.advice()))
             }

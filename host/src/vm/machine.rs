@@ -284,4 +284,4 @@ async fn broken(network: &mut Option<JoinHandle<Result<(), ProxyError>>>) -> Pro
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

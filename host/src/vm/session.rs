@@ -14,10 +14,11 @@ use super::printer::Printer;
 use super::progress::Progress;
 use super::proxy::Proxy;
 use super::terminal::{Resized, Stream, Terminal, Typed, Window};
+use crate::cancel;
 use crate::clean;
 use crate::event::{Event, Events, Unit};
 use particle_vm_protocol::message::{Exec, HEARTBEAT_LOST};
-use particle_vm_protocol::{FromGuest, FromHost, Job, JobResult};
+use particle_vm_protocol::{FailureKind, FromGuest, FromHost, Job, JobResult};
 use std::borrow::Cow;
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -185,6 +186,7 @@ impl Session {
         self.link.send(&FromHost::Start(Box::new(job)))?;
         let mut heartbeat = Heartbeat::new();
         let mut window = Window::new();
+        let (cancel, mut cancelled) = (cancel::listen(), false);
         loop {
             while let Some(piece) = window.next() {
                 self.link.send(&FromHost::Input(piece))?;
@@ -208,8 +210,12 @@ impl Session {
                             print(&mut output, Stream::Error, bytes);
                         }
                         FromGuest::Done(result) => return Ok(*result),
+                        FromGuest::Failed(failure) if failure.kind == FailureKind::Cancelled && !cancelled => {
+                            return Err(LinkError::Unexpected("nobody has cancelled the job").into());
+                        }
                         FromGuest::Failed(failure) => {
-                            if let Some(proxy) = &self.network {
+                            // What was fetched is not at fault when the user has thought better of it.
+                            if let Some(proxy) = self.network.as_ref().filter(|_| !cancelled) {
                                 proxy.doubt();
                             }
                             return Err(failure.into());
@@ -220,6 +226,10 @@ impl Session {
                 }
                 printed = room(&mut output) => printed.map_err(VmError::Output)?,
                 error = self.machine.trouble() => return Err(error),
+                () = cancel.asked(), if !cancelled => {
+                    self.link.send(&FromHost::Cancel)?;
+                    cancelled = true;
+                }
                 // Nor is it asked for what would not be heard.
                 beat = heartbeat.next(|| self.events.has_room()), if has_room(&output) => match beat {
                     Some(number) => {

@@ -5,7 +5,7 @@ use crate::error::{Class, Classify};
 use crate::vm::qmp::imagined::{self, BAD_DISK, NO_SPACE, STOP};
 
 /// A machine whose QEMU tells of `events` and is then in `state`.
-async fn machine(events: &'static [&'static str], state: &'static str) -> Machine {
+pub async fn machine(events: &'static [&'static str], state: &'static str) -> Machine {
     let (ours, theirs) = UnixStream::pair().unwrap();
     tokio::spawn(imagined::monitor(theirs, events, state));
     let mut command = child::command("sh");
