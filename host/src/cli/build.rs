@@ -5,7 +5,7 @@ use super::{EXIT_CODES, attach};
 use crate::dirs::Dirs;
 use crate::engine::{Build as Engine, Fate, prepare};
 use crate::error::Result;
-use crate::output::Record;
+use crate::output::{Others, Record};
 use crate::ui::{Ui, terminal};
 use clap::{Args, ValueEnum};
 use particle_vm_protocol::message::Inside;
@@ -27,6 +27,12 @@ pub struct Build {
     /// What is said otherwise than in the recipe.
     #[command(flatten)]
     pub otherwise: Otherwise,
+
+    /// Use the output folder also if it holds what another recipe has made
+    ///
+    /// Its manifest, checksums and log are replaced, and its images stay without them.
+    #[arg(long)]
+    pub replace: bool,
 
     /// Boot the image on each firmware that it is for, and run the recipe's tests in it
     ///
@@ -71,7 +77,8 @@ impl Build {
             return Err(attach::AttachError::NoTerminal.into());
         }
         let dirs = Dirs::new()?;
-        let options = self.otherwise.options(&self.recipe, &self.machine, &self.sources);
+        let mut options = self.otherwise.options(&self.recipe, &self.machine, &self.sources);
+        options.others = if self.replace { Others::Go } else { Others::Stay };
         let prepared = prepare(&options, &dirs).await?;
         let (events, mut record) = Record::start(&dirs.logs(), &prepared.recipe.name, ui.events())?;
         let build = Engine::start(prepared, &options, &dirs, self.machine.accel, &events).await;

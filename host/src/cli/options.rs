@@ -1,7 +1,7 @@
 //! Options that several verbs share.
 
 use crate::engine;
-use crate::output::Format;
+use crate::output::{Format, Others};
 use crate::plan::Overrides;
 use crate::recipe::{MIB, Size, Timeout, limits};
 use crate::vm::Accel;
@@ -76,6 +76,7 @@ impl Otherwise {
             recipe: recipe.to_owned(),
             variables: self.set.iter().cloned().collect(),
             output: self.output.clone(),
+            others: Others::default(),
             formats: self.formats.clone(),
             work_dir: self.work_dir.clone(),
             overrides,

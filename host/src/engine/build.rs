@@ -58,7 +58,7 @@ impl Build {
         accel: Accel,
         events: &Events,
     ) -> Result<Self> {
-        let folder = OutputFolder::prepare(&prepared.output, &prepared.recipe.name, &prepared.formats)?;
+        let folder = OutputFolder::prepare(&prepared.output, &prepared.recipe.name, &prepared.formats, options.others)?;
         let host = Host::detect(dirs.clone(), accel, events).await?;
         let work_dir = options.work_dir.clone().unwrap_or_else(|| host.dirs.work());
         room(&prepared, &work_dir, &host, &options.sources)?;

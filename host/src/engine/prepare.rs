@@ -4,7 +4,7 @@ use super::host::{Sources, processors};
 use crate::apt;
 use crate::dirs::Dirs;
 use crate::error::Result;
-use crate::output::{Format, space};
+use crate::output::{Format, Others, space};
 use crate::plan::{HostFacts, Overrides, Planned, plan};
 use crate::recipe::{self, Findings, Recipe};
 use particle_vm_protocol::Stage;
@@ -22,6 +22,8 @@ pub struct Options {
     pub output: Option<PathBuf>,
     /// Formats, instead of those of the recipe, unless empty.
     pub formats: Vec<Format>,
+    /// What becomes of another recipe's outputs in that folder.
+    pub others: Others,
     /// Folder for the scratch disk, instead of the cache.
     pub work_dir: Option<PathBuf>,
     /// What of the plan is said otherwise.

@@ -29,6 +29,20 @@ pub enum OutputError {
         /// The name.
         path: PathBuf,
     },
+    /// The folder holds the outputs of another recipe.
+    #[error("the output folder {} holds what the recipe `{name}` has made", .dir.display())]
+    OfAnother {
+        /// The folder.
+        dir: PathBuf,
+        /// Name of that recipe.
+        name: String,
+    },
+    /// A file that no build has made has the name of the manifest.
+    #[error("{} is in the way: no build has made it", .path.display())]
+    Stranger {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file in the making cannot be written.
     #[error("cannot write {}", .path.display())]
     Write {
@@ -87,7 +101,11 @@ pub enum OutputError {
 
 impl Classify for OutputError {
     fn class(&self) -> Class {
-        Class::Host
+        match self {
+            // Nothing is wrong with the host: the user has named a folder that is in use.
+            Self::OfAnother { .. } | Self::Stranger { .. } => Class::Usage,
+            _ => Class::Host,
+        }
     }
 
     fn advice(&self) -> Option<String> {
@@ -95,6 +113,14 @@ impl Classify for OutputError {
         match self {
             Self::Folder { .. } => Some("name a folder that you can write to with --output".into()),
             Self::Log(source) => source.advice(),
+            Self::OfAnother { .. } => Some(
+                "name a folder of its own with --output; or replace the manifest, the checksums and the log there with \
+                 --replace"
+                    .into(),
+            ),
+            Self::Stranger { .. } => {
+                Some("name another folder with --output, or replace that file with --replace".into())
+            }
             Self::InTheWay { .. } => Some("move it away, or name another folder with --output".into()),
             Self::Convert { source: ChildError::Spawn { source, .. }, .. }
                 if source.kind() == io::ErrorKind::NotFound =>

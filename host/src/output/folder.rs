@@ -2,8 +2,9 @@
 
 use super::convert::convert;
 use super::digest::Reading;
-use super::manifest::{FILE as MANIFEST, Manifest, Output};
+use super::manifest::{FILE as MANIFEST, Manifest, Output, Owner};
 use super::{Format, OutputError, Record};
+use crate::clean;
 use crate::event::{Event, Events, Unit};
 use crate::workspace::Workspace;
 use nix::errno::Errno;
@@ -15,12 +16,23 @@ use std::time::Duration;
 const CHECKSUMS: &str = "SHA256SUMS";
 const LOG: &str = "build.log";
 
+/// What becomes of the manifest, the checksums and the log of another recipe in the same folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Others {
+    /// They stay, and the build is refused.
+    #[default]
+    Stay,
+    /// They are replaced.
+    Go,
+}
+
 /// A folder that outputs will be put into. They are made in a workspace inside it, so that giving them their names is
 /// a rename and nothing is left when the build dies.
 pub struct OutputFolder {
     dir: PathBuf,
     name: String,
     formats: Vec<Format>,
+    others: Others,
     workspace: Workspace,
     // After what lies in them.
     _created: Created,
@@ -48,18 +60,20 @@ impl OutputFolder {
     /// Make sure that outputs called `name` can be put into `dir`, which is created if need be.
     ///
     /// # Errors
-    /// When the folder cannot be written to, or a folder or a special file has the name of an output.
-    pub fn prepare(dir: &Path, name: &str, formats: &[Format]) -> Result<Self, OutputError> {
+    /// When the folder cannot be written to, a folder or a special file has the name of an output, or another recipe's
+    /// outputs are there and are to stay.
+    pub fn prepare(dir: &Path, name: &str, formats: &[Format], others: Others) -> Result<Self, OutputError> {
         let _created = Created::of(dir);
         let workspace = Workspace::new(dir).map_err(|source| OutputError::Folder { dir: dir.to_owned(), source })?;
         let mut formats = formats.to_vec();
         formats.sort_unstable();
         formats.dedup();
-        let folder = Self { dir: dir.to_owned(), name: name.to_owned(), formats, workspace, _created };
+        let folder = Self { dir: dir.to_owned(), name: name.to_owned(), formats, others, workspace, _created };
         let images = folder.formats.iter().map(|format| folder.file_name(*format));
         for file in images.chain([MANIFEST, CHECKSUMS, LOG].map(String::from)) {
             not_in_the_way(&folder.dir.join(file))?;
         }
+        folder.not_of_another()?;
         Ok(folder)
     }
 
@@ -161,6 +175,8 @@ impl OutputFolder {
         for file in images.iter().chain(&texts) {
             not_in_the_way(&self.dir.join(file))?;
         }
+        // Another build may have come first.
+        self.not_of_another()?;
         let rename = |file: &str| {
             let path = self.dir.join(file);
             std::fs::rename(self.made(file), &path).map_err(|source| OutputError::Publish { path, source })
@@ -173,6 +189,20 @@ impl OutputFolder {
         File::open(&self.dir)
             .and_then(|dir| dir.sync_all())
             .map_err(|source| OutputError::Publish { path: self.dir.clone(), source })
+    }
+
+    /// One manifest, one list of checksums and one log tell of all that lies in a folder: those of another recipe are not
+    /// replaced in silence.
+    fn not_of_another(&self) -> Result<(), OutputError> {
+        match (self.others, Manifest::owner(&self.dir)) {
+            (Others::Go, _) | (_, Owner::Nobody) => Ok(()),
+            (_, Owner::Recipe(name)) if name == self.name => Ok(()),
+            (_, Owner::Recipe(name)) => {
+                let name = clean::line(&name).into_owned();
+                Err(OutputError::OfAnother { dir: self.dir.clone(), name })
+            }
+            (_, Owner::Stranger) => Err(OutputError::Stranger { path: self.dir.join(MANIFEST) }),
+        }
     }
 
     /// Remove the images that an earlier build of this recipe has made and this one has not.

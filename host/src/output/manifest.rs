@@ -3,6 +3,7 @@
 use super::Format;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 /// Version of the manifest's format. It grows when a field changes its meaning or goes away, not when one is added.
@@ -66,10 +67,46 @@ impl Manifest {
         }
     }
 
+    /// Whose outputs lie in the folder `dir`, also when an older or a newer version has made them.
+    pub(super) fn owner(dir: &Path) -> Owner {
+        let text = match std::fs::read(dir.join(FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Owner::Nobody,
+            Err(_) => return Owner::Stranger,
+            Ok(text) => text,
+        };
+        match serde_json::from_slice(&text) {
+            Ok(Named { manifest_version: 1.., recipe: NamedRecipe { name } }) => Owner::Recipe(name),
+            Ok(_) | Err(_) => Owner::Stranger,
+        }
+    }
+
     /// The manifest in the output folder `dir`; none when there is none that this program can read.
     pub fn read(dir: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(dir.join(FILE)).ok()?).ok()
     }
+}
+
+/// Whose outputs lie in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// None do.
+    Nobody,
+    /// Those of the recipe of this name.
+    Recipe(String),
+    /// Nobody knows: there is a file of the manifest's name that no build has made.
+    Stranger,
+}
+
+/// What of a manifest is the same in all versions.
+#[derive(Deserialize)]
+struct Named {
+    manifest_version: u32,
+    recipe: NamedRecipe,
+}
+
+#[derive(Deserialize)]
+struct NamedRecipe {
+    name: String,
 }
 
 /// The program that made the image.

@@ -11,7 +11,7 @@ pub mod space;
 
 pub(crate) use digest::digest;
 pub use error::OutputError;
-pub use folder::OutputFolder;
+pub use folder::{Others, OutputFolder};
 pub use format::Format;
 pub use manifest::Manifest;
 pub use record::Record;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::{Class, Classify};
 use crate::output::manifest;
 use std::os::unix::fs::FileExt;
 
@@ -24,11 +25,17 @@ fn manifest(name: &str) -> Manifest {
 }
 
 async fn publish(dir: &Path, formats: &[Format], content: &[u8]) -> Result<Manifest, OutputError> {
-    publish_as("test", dir, formats, content).await
+    publish_as("test", Others::Stay, dir, formats, content).await
 }
 
-async fn publish_as(name: &str, dir: &Path, formats: &[Format], content: &[u8]) -> Result<Manifest, OutputError> {
-    let folder = OutputFolder::prepare(dir, name, formats)?;
+async fn publish_as(
+    name: &str,
+    others: Others,
+    dir: &Path,
+    formats: &[Format],
+    content: &[u8],
+) -> Result<Manifest, OutputError> {
+    let folder = OutputFolder::prepare(dir, name, formats, others)?;
     let target = File::create_new(folder.target()).unwrap();
     target.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     target.set_len(64 << 20).unwrap();
@@ -104,14 +111,14 @@ async fn images_in_formats_of_an_earlier_build_do_not_stay() {
     publish(dir.path(), &[Format::Raw], b"second").await.unwrap();
     assert_eq!(names(dir.path()), ["SHA256SUMS", "build.log", "manifest.json", "test.raw", "test.vdi"]);
     // Another recipe's images are none of ours.
-    publish_as("other", dir.path(), &[Format::Raw], b"third").await.unwrap();
+    publish_as("other", Others::Go, dir.path(), &[Format::Raw], b"third").await.unwrap();
     assert!(dir.path().join("test.raw").exists());
 }
 
 #[test]
 fn a_manifest_cannot_name_other_files_for_removal() {
     let dir = tempfile::tempdir().unwrap();
-    let folder = OutputFolder::prepare(&dir.path().join("out"), "test", &[Format::Raw]).unwrap();
+    let folder = OutputFolder::prepare(&dir.path().join("out"), "test", &[Format::Raw], Others::Stay).unwrap();
     let mut earlier = manifest("test");
     for file in ["../thesis.raw", "thesis.raw"] {
         std::fs::write(folder.dir.join(file), "years of work").unwrap();
@@ -135,7 +142,7 @@ async fn a_failed_publish_leaves_the_earlier_outputs_alone() {
     let dir = tempfile::tempdir().unwrap();
     publish(dir.path(), &[Format::Raw], b"first").await.unwrap();
     let before = std::fs::read(dir.path().join(CHECKSUMS)).unwrap();
-    let folder = OutputFolder::prepare(dir.path(), "test", &[Format::Raw, Format::Qcow2]).unwrap();
+    let folder = OutputFolder::prepare(dir.path(), "test", &[Format::Raw, Format::Qcow2], Others::Stay).unwrap();
     let logs = tempfile::tempdir().unwrap();
     let (events, mut record) = Record::start(logs.path(), "test", &Events::none()).unwrap();
     // No target disk was made, so there is nothing to convert.
@@ -148,10 +155,10 @@ async fn a_failed_publish_leaves_the_earlier_outputs_alone() {
 fn a_folder_that_was_made_for_nothing_goes() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out/test");
-    drop(OutputFolder::prepare(&out, "test", &[Format::Raw]).unwrap());
+    drop(OutputFolder::prepare(&out, "test", &[Format::Raw], Others::Stay).unwrap());
     assert_eq!(names(dir.path()), [""; 0]);
     std::fs::create_dir(dir.path().join("out")).unwrap();
-    drop(OutputFolder::prepare(&out, "test", &[Format::Raw]).unwrap());
+    drop(OutputFolder::prepare(&out, "test", &[Format::Raw], Others::Stay).unwrap());
     assert_eq!(names(dir.path()), ["out"]);
 }
 
@@ -159,8 +166,58 @@ fn a_folder_that_was_made_for_nothing_goes() {
 fn a_folder_in_the_way_is_found_at_once() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("test.qcow2")).unwrap();
-    assert!(OutputFolder::prepare(dir.path(), "test", &[Format::Raw]).is_ok());
-    let error = OutputFolder::prepare(dir.path(), "test", &[Format::Qcow2]).err().unwrap();
+    assert!(OutputFolder::prepare(dir.path(), "test", &[Format::Raw], Others::Stay).is_ok());
+    let error = OutputFolder::prepare(dir.path(), "test", &[Format::Qcow2], Others::Stay).err().unwrap();
     assert!(matches!(error, OutputError::InTheWay { .. }), "{error}");
     assert_eq!(names(dir.path()), ["test.qcow2"]);
+}
+
+#[tokio::test]
+async fn what_another_recipe_has_made_is_replaced_only_when_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    publish(dir.path(), &[Format::Raw], b"first").await.unwrap();
+    let texts = || [MANIFEST, CHECKSUMS, LOG].map(|file| std::fs::read(dir.path().join(file)).unwrap());
+    let before = texts();
+    let error = publish_as("other", Others::Stay, dir.path(), &[Format::Raw], b"second").await.unwrap_err();
+    assert!(matches!(&error, OutputError::OfAnother { name, .. } if name == "test"), "{error}");
+    assert_eq!(error.class(), Class::Usage);
+    assert!(error.advice().is_some_and(|advice| advice.contains("--output") && advice.contains("--replace")));
+    assert_eq!(texts(), before);
+    assert_eq!(names(dir.path()), ["SHA256SUMS", "build.log", "manifest.json", "test.raw"]);
+    publish_as("other", Others::Go, dir.path(), &[Format::Raw], b"second").await.unwrap();
+    assert_eq!(names(dir.path()), ["SHA256SUMS", "build.log", "manifest.json", "other.raw", "test.raw"]);
+    // It is the other's now.
+    let error = publish(dir.path(), &[Format::Raw], b"third").await.unwrap_err();
+    assert!(matches!(&error, OutputError::OfAnother { name, .. } if name == "other"), "{error}");
+}
+
+#[tokio::test]
+async fn a_build_that_ends_after_one_of_another_recipe_does_not_replace_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = OutputFolder::prepare(dir.path(), "slow", &[Format::Raw], Others::Stay).unwrap();
+    File::create_new(folder.target()).unwrap().set_len(1 << 20).unwrap();
+    publish(dir.path(), &[Format::Raw], b"first").await.unwrap();
+    let before = std::fs::read(dir.path().join(CHECKSUMS)).unwrap();
+    let logs = tempfile::tempdir().unwrap();
+    let (events, mut record) = Record::start(logs.path(), "slow", &Events::none()).unwrap();
+    let error = folder.publish(manifest("slow"), &mut record, &events).await.unwrap_err();
+    assert!(matches!(error, OutputError::OfAnother { .. }), "{error}");
+    assert_eq!(std::fs::read(dir.path().join(CHECKSUMS)).unwrap(), before);
+    assert_eq!(names(dir.path()), ["SHA256SUMS", "build.log", "manifest.json", "test.raw"]);
+}
+
+#[test]
+fn a_file_of_the_manifests_name_that_no_build_has_made_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    for text in ["", "{}", r#"{ "manifest_version": 3, "name": "an extension of a browser" }"#] {
+        std::fs::write(dir.path().join(MANIFEST), text).unwrap();
+        let error = OutputFolder::prepare(dir.path(), "test", &[Format::Raw], Others::Stay).err().unwrap();
+        assert!(matches!(error, OutputError::Stranger { .. }), "{error}");
+        assert_eq!(error.class(), Class::Usage);
+        assert!(OutputFolder::prepare(dir.path(), "test", &[Format::Raw], Others::Go).is_ok());
+    }
+    // A later version of this program may say more.
+    let later = r#"{ "manifest_version": 7, "recipe": { "name": "test", "colour": "red" }, "more": [] }"#;
+    std::fs::write(dir.path().join(MANIFEST), later).unwrap();
+    assert!(OutputFolder::prepare(dir.path(), "test", &[Format::Raw], Others::Stay).is_ok());
 }
