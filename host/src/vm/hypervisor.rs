@@ -315,8 +315,13 @@ async fn ask_version(program: &Path) -> Result<Version, HypervisorError> {
 impl Hypervisor {
     /// A hypervisor that is not there, for tests of what is done with one.
     pub(super) fn imagined() -> Self {
+        Self::played_by(PROGRAM.into())
+    }
+
+    /// One whose QEMU is another program.
+    pub(super) fn played_by(program: PathBuf) -> Self {
         let version = Version { major: 10, minor: 0, micro: 0 };
-        let (program, facts) = (PathBuf::from(PROGRAM), PathBuf::new());
+        let facts = PathBuf::new();
         Self(Arc::new(Inner { program, version, wish: Wish::Tcg, facts, events: Events::none(), warned: false.into() }))
     }
 }

@@ -11,7 +11,7 @@ use super::link::Link;
 use super::proxy::ProxyError;
 use super::qmp::{Incident, Qmp, ShutdownCause};
 use super::stop::Stop;
-use super::virtiofs;
+use super::virtiofs::{self, Served};
 use crate::child;
 use futures::future::{self, FutureExt};
 use std::io;
@@ -91,12 +91,8 @@ impl Machine {
             ends.theirs.push(client);
             servers.push(server);
         }
-        let mut command = child::command(config.hypervisor.program());
-        command.args(arguments(config, accelerator, &ends.channels)).stdout(Stdio::null()).stderr(Stdio::piped());
-        child::without_environment(&mut command);
-        tracing::debug!(?command, "QEMU");
+        let mut command = qemu(config, accelerator, &ends.channels).map_err(VmError::Spawn)?;
         channel::inherit(&mut command, &ends.theirs.iter().collect::<Vec<_>>());
-        confine_qemu(&mut command, config).map_err(VmError::Spawn)?;
         let mut qemu = command.spawn().map_err(VmError::Spawn)?;
         // Only QEMU holds its ends now, so that they close with it.
         drop(ends.theirs);
@@ -144,7 +140,10 @@ impl Machine {
                     Ok(status) => self.post_mortem(status).await,
                     Err(error) => VmError::Spawn(error),
                 },
-                (server, status) = first_ended(servers) => return self.server_ended(server, status).await,
+                happened = first_of(servers) => return match happened {
+                    (server, Served::Ended(status)) => self.server_ended(server, status).await,
+                    (server, Served::TooMuch) => VmError::ShareFull { folder: self.servers[server].folder.clone() },
+                },
                 error = broken(&mut self.network) => return VmError::Network(error),
             }
         }
@@ -216,6 +215,16 @@ impl Drop for Machine {
     }
 }
 
+/// QEMU, with nothing of the environment and of the file system that it does not need.
+fn qemu(config: &VmConfig, accelerator: Accelerator, channels: &Channels) -> io::Result<Command> {
+    let mut command = child::command(config.hypervisor.program());
+    command.args(arguments(config, accelerator, channels)).stdout(Stdio::null()).stderr(Stdio::piped());
+    child::without_environment(&mut command);
+    tracing::debug!(?command, "QEMU");
+    confine_qemu(&mut command, config)?;
+    Ok(command)
+}
+
 /// What QEMU may touch. It gets its channels as descriptors, which need no rule.
 fn confine_qemu(command: &mut Command, config: &VmConfig) -> io::Result<()> {
     let initramfs = config.initramfs();
@@ -259,6 +268,15 @@ fn share_ended(server: virtiofs::Running, status: io::Result<ExitStatus>) -> VmE
         Ok(status) => VmError::ShareDied { folder, status, stderr: server.stderr() },
         Err(source) => VmError::Share { folder, source },
     }
+}
+
+/// Wait for the first server that ends, or whose folder holds too much; gives its index. Never ready when there are none.
+async fn first_of(servers: &mut [virtiofs::Running]) -> (usize, Served) {
+    if servers.is_empty() {
+        return future::pending().await;
+    }
+    let (served, index, _) = future::select_all(servers.iter_mut().map(|server| server.served().boxed())).await;
+    (index, served)
 }
 
 /// Wait for the first server that ends; gives its index. Never ready when there are none.

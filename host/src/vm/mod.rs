@@ -24,6 +24,7 @@ mod progress;
 pub mod proxy;
 pub(crate) mod qmp;
 mod session;
+mod share;
 pub(crate) mod stop;
 mod terminal;
 pub mod virtiofs;

@@ -6,6 +6,7 @@
 use super::channel;
 use super::confine;
 use super::console::Tail;
+use super::share;
 use crate::child;
 use crate::error::{Class, Classify};
 use clap::Args;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::process::Child;
+use tokio::task::JoinHandle;
 use vhost::vhost_user::Listener;
 use vhost_user_backend::VhostUserDaemon;
 use virtiofsd::filesystem::{FileSystem, SerializableFileSystem};
@@ -45,7 +47,8 @@ const MOST_DESCRIPTORS: u64 = 1 << 20;
 /// Least number of descriptors for the guest's files.
 const GUEST_DESCRIPTORS: u64 = 64;
 
-/// Most bytes of a file that the guest writes; it may not fill the host's disk with one.
+/// Most bytes of a file that the guest writes; it may not fill the host's disk with one, nor with many
+/// ([`share::MAX_BYTES`]).
 pub const MAX_FILE: u64 = 64 << 20;
 
 /// How long the guest may rely on what it knows of a file's attributes.
@@ -150,11 +153,7 @@ fn run(server: Server) -> Result<(), ServerError> {
         guest_fd_limit: limit.saturating_sub(OWN_DESCRIPTORS).max(GUEST_DESCRIPTORS),
         ..Config::default()
     };
-    drop_capabilities().map_err(failed)?;
-    confine::confine_to_share(&path, server.read_only)
-        .map_err(|source| ServerError::Confine { path: path.clone(), source })?;
-    // Before the threads are started: they inherit it.
-    enable_seccomp(SeccompAction::Kill, false).map_err(ServerError::Seccomp)?;
+    restrict(&path, server.read_only)?;
     if server.read_only {
         serve(PassthroughFsRo::new(config).map_err(failed)?, &mut listener)
     } else {
@@ -177,6 +176,14 @@ fn limit_files() -> nix::Result<()> {
     // SAFETY: no handler is set.
     unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
     setrlimit(Resource::RLIMIT_FSIZE, MAX_FILE, MAX_FILE)
+}
+
+/// Give up everything that serving the folder does not need. Before the threads are started: they inherit it.
+fn restrict(path: &Path, read_only: bool) -> Result<(), ServerError> {
+    drop_capabilities().map_err(|source| ServerError::Folder { path: path.to_owned(), source })?;
+    confine::confine_to_share(path, read_only)
+        .map_err(|source| ServerError::Confine { path: path.to_owned(), source })?;
+    enable_seccomp(SeccompAction::Kill, false).map_err(ServerError::Seccomp)
 }
 
 /// Run by root, the server keeps what it needs to act for the guest's users on the folder, and nothing else.
@@ -208,6 +215,15 @@ where
     }
 }
 
+/// What befalls a file server.
+#[derive(Debug)]
+pub(super) enum Served {
+    /// It has ended.
+    Ended(io::Result<ExitStatus>),
+    /// The guest has put too much into its folder.
+    TooMuch,
+}
+
 /// A file server that runs.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -215,6 +231,8 @@ pub(super) struct Running {
     pub folder: PathBuf,
     child: Child,
     stderr: Tail,
+    /// Ends when the guest has put too much into the folder; a folder that it cannot write to needs no watch.
+    watch: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -240,7 +258,8 @@ impl Running {
         if let Some(pipe) = child.stderr.take() {
             tokio::spawn(stderr.clone().follow(pipe));
         }
-        Ok((Self { folder, child, stderr }, client))
+        let watch = (!read_only).then(|| tokio::spawn(share::overfull(folder.clone(), child.id(), share::MAX_BYTES)));
+        Ok((Self { folder, child, stderr, watch }, client))
     }
 
     /// Wait for its end. Can be dropped and called again.
@@ -251,9 +270,33 @@ impl Running {
         self.child.wait().await
     }
 
+    /// Wait until there is something to be said about it. Can be dropped and called again.
+    pub async fn served(&mut self) -> Served {
+        tokio::select! {
+            status = self.child.wait() => Served::Ended(status),
+            () = watched(&mut self.watch) => Served::TooMuch,
+        }
+    }
+
     /// What it wrote to stderr.
     pub fn stderr(&self) -> String {
         self.stderr.text()
+    }
+}
+
+/// Wait for the end of a watch; never ready when there is none.
+async fn watched(watch: &mut Option<JoinHandle<()>>) {
+    let Some(task) = watch else { return std::future::pending().await };
+    // One that cannot go on has seen enough.
+    let _ = task.await;
+    *watch = None;
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
     }
 }
 
@@ -269,9 +312,19 @@ fn connected(folder: &Path, tag: &str) -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 #[cfg(test)]
+impl Running {
+    /// A server of `folder` that serves nobody; files there may take `most` bytes.
+    pub fn imagined(folder: &Path, most: u64) -> Self {
+        let child = child::command("sleep").arg("600").spawn().expect("sleep(1) is everywhere");
+        let watch = tokio::spawn(share::overfull(folder.to_owned(), child.id(), most));
+        Self { folder: folder.to_owned(), child, stderr: Tail::default(), watch: Some(watch) }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::process::CommandExt;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
     use std::process::Command;
 
     #[test]
@@ -287,5 +340,52 @@ mod tests {
         };
         assert_eq!(grow(MAX_FILE), Some(0));
         assert_eq!(grow(MAX_FILE + 1), Some(1));
+    }
+
+    /// Tells the test below that it is the child.
+    const INSIDE: &str = "PARTICLE_VM_TEST_RESTRICTED";
+
+    /// In the child: what a server that was taken over would try.
+    fn try_to_get_out(folder: &Path, what: &str) -> ! {
+        let landlock = confine::is_enforced();
+        restrict(folder, true).unwrap();
+        let code = match what {
+            // No path of the host, but for its own folder.
+            "read" => i32::from(File::open(folder.join("mine")).is_err()),
+            "escape" => i32::from(File::open(folder.with_file_name("other")).is_ok() && landlock),
+            "write" => i32::from(File::create(folder.join("new")).is_ok() && landlock),
+            // SAFETY: socket(2) takes three integers.
+            "socket" => unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0).min(0) },
+            // SAFETY: fork(2) takes nothing; kill(2) takes two integers, of which this asks for nothing to be done.
+            "kill" => unsafe { libc::kill(1, 0).min(0) },
+            _ => 99,
+        };
+        // SAFETY: _exit(2) takes an integer. The test program's own way out needs more system calls than are left.
+        unsafe { libc::_exit(code) }
+    }
+
+    #[test]
+    fn a_server_that_is_taken_over_stays_in_its_folder() {
+        if let Some((folder, what)) = std::env::var(INSIDE).ok().as_deref().and_then(|value| value.rsplit_once(':')) {
+            try_to_get_out(Path::new(folder), what);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("share");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("mine"), "").unwrap();
+        fs::write(dir.path().join("other"), "").unwrap();
+        let inside = |what: &str| {
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            let name = "vm::virtiofs::tests::a_server_that_is_taken_over_stays_in_its_folder";
+            child.args(["--exact", name, "--test-threads", "1"]).env(INSIDE, format!("{}:{what}", folder.display()));
+            child.output().unwrap().status
+        };
+        for what in ["read", "escape", "write"] {
+            assert_eq!(inside(what).code(), Some(0), "{what}");
+        }
+        // The filter ends the process.
+        for what in ["socket", "kill"] {
+            assert_eq!(inside(what).signal(), Some(libc::SIGSYS), "{what}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::{Class, Classify};
+use crate::vm::Hypervisor;
 use crate::vm::qmp::imagined::{self, BAD_DISK, NO_SPACE, STOP};
 
 /// A machine whose QEMU tells of `events` and is then in `state`.
@@ -78,4 +79,52 @@ async fn a_disk_that_is_full_is_named_also_when_qemu_dies_of_it() {
     let status = machine.qemu.wait().await.unwrap();
     let error = machine.post_mortem(status).await;
     assert!(matches!(error, VmError::HostDiskFull { .. }), "{error:?}");
+}
+
+/// A QEMU that copies the files `from` to its standard error, and says so when it cannot.
+async fn copied(from: &[&Path], config: &mut VmConfig, dir: &Path) -> String {
+    let program = dir.join("qemu");
+    // Not written in place: a thread that forks at this moment would keep it open, and busy.
+    let names = from.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+    let script = format!("for file in {names}; do cat $file >&2 || echo no >&2; done; echo \"secret: $SECRET\" >&2");
+    let mut write = child::command("sh");
+    write.args(["-c", "printf '%s\\n' '#!/bin/sh' \"$1\" > \"$2\" && chmod 755 \"$2\"", "sh", &script]).arg(&program);
+    child::run(write, AFTERMATH * 60).await.unwrap();
+    config.hypervisor = Hypervisor::played_by(program);
+    let channels = Channels { monitor: 3, console: 4, control: 5, network: None, shares: Vec::new() };
+    let mut child = qemu(config, Accelerator::Tcg, &channels).unwrap().spawn().unwrap();
+    let mut stderr = Followed::new(child.stderr.take().unwrap());
+    child.wait().await.unwrap();
+    stderr.finished().await
+}
+
+#[tokio::test]
+async fn qemu_reads_what_the_vm_is_made_of_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bin, cache, work) = (dir.path().join("bin"), dir.path().join("cache"), dir.path().join("work"));
+    for folder in [&bin, &cache, &work] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    let (kernel, other) = (cache.join("vmlinux"), dir.path().join("other"));
+    std::fs::write(&kernel, "the kernel\n").unwrap();
+    std::fs::write(&other, "a key\n").unwrap();
+    let mut config = VmConfig { kernel: kernel.clone(), workspace: work, ..crate::vm::config::tests::config() };
+    let said = copied(&[&kernel, &other], &mut config, &bin).await;
+    assert!(said.starts_with("the kernel\n"), "{said}");
+    assert!(said.ends_with("secret:"), "{said}");
+    // A kernel without Landlock lets it pass, which is not what is tested here.
+    assert_eq!(said.contains("a key"), !confine::is_enforced(), "{said}");
+}
+
+#[tokio::test]
+async fn a_guest_that_fills_its_share_is_ended_in_words() {
+    let mut machine = machine(&[], "running").await;
+    let dir = tempfile::tempdir().unwrap();
+    machine.servers.push(virtiofs::Running::imagined(dir.path(), 1 << 20));
+    assert!(timeout(AFTERMATH * 4, machine.trouble()).await.is_err());
+    std::fs::write(dir.path().join("much"), vec![b'x'; 2 << 20]).unwrap();
+    let error = timeout(AFTERMATH * 60, machine.trouble()).await.unwrap();
+    assert!(matches!(&error, VmError::ShareFull { folder } if folder == dir.path()), "{error:?}");
+    assert_eq!(error.class(), Class::Build);
+    assert!(error.to_string().ends_with("than it may: 256.0 MiB and 16384 files"), "{error}");
 }

@@ -7,6 +7,9 @@ use particle_vm_protocol::frame::{self, PREFIX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+/// Far longer than anything here takes.
+const LONG: Duration = Duration::from_secs(60);
+
 /// A session whose agent is played by the test, at the other end.
 async fn session() -> (Session, UnixStream) {
     let (ours, guest) = UnixStream::pair().unwrap();
@@ -50,7 +53,8 @@ async fn a_job_is_cancelled_when_the_verb_is_to_end() {
         while read(&mut guest).await != FromHost::Cancel {}
         say_cancelled(&mut guest).await;
     };
-    let (result, ()) = tokio::join!(cancel.scope(session.run(Job::Finish)), agent);
+    let both = async { tokio::join!(cancel.scope(session.run(Job::Finish)), agent) };
+    let (result, ()) = timeout(LONG, both).await.unwrap();
     let error = result.unwrap_err();
     assert!(matches!(&error, VmError::Failed(failure) if failure.kind == FailureKind::Cancelled), "{error:?}");
     assert_eq!(error.class(), Class::Interrupted);
@@ -65,7 +69,7 @@ async fn a_guest_cannot_say_that_the_user_has_cancelled() {
         assert!(matches!(read(&mut guest).await, FromHost::Start(_)));
         say_cancelled(&mut guest).await;
     };
-    let (result, ()) = tokio::join!(session.run(Job::Finish), agent);
+    let (result, ()) = timeout(LONG, async { tokio::join!(session.run(Job::Finish), agent) }).await.unwrap();
     let error = result.unwrap_err();
     assert!(matches!(error, VmError::Link(LinkError::Unexpected(_))), "{error:?}");
     assert_eq!(error.class(), Class::Build);
