@@ -122,7 +122,7 @@ fn median(mut runs: Vec<Run>) -> Run {
 /// `host/src/engine/shell.rs`), so that the difference is what particle-vm does with them.
 const MACHINE: &str = "q35,hpet=off,smm=off,sata=off,i8042=off,smbus=off,vmport=off,graphics=off,usb=off";
 const KERNEL: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests tsc=reliable no_timer_check \
-                      random.trust_cpu=on 8250.nr_uarts=1";
+                      random.trust_cpu=on 8250.nr_uarts=1 init_on_alloc=0";
 const CPUS: &str = "1";
 const MEMORY: &str = "1024";
 
