@@ -57,7 +57,7 @@ impl Inspect {
         let dirs = Dirs::new()?;
         let store = Store::open_waiting(dirs.store()).await?;
         let options = self.images.options(ARCHITECTURE);
-        let image = Image::fetch(&reference, &options, &store, &dirs, &ui.events()).await?;
+        let image = Image::fetch(&reference, &options, &store, &dirs, ui.events()).await?;
         let summary = Summary {
             reference: image.reference.to_string(),
             origin: image.reference.origin(),

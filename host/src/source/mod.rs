@@ -85,6 +85,8 @@ pub struct Image {
     pub layers: Vec<Layer>,
     store: Store,
     max_size: u64,
+    // What every layer may unpack to.
+    always: u64,
 }
 
 /// A layer of an image.
@@ -270,6 +272,7 @@ impl Context<'_> {
             layers: manifest.layers().iter().zip(diff_ids).map(layer).collect(),
             store: self.store.clone(),
             max_size: self.options.max_size,
+            always: unpack::ALWAYS,
         })
     }
 
