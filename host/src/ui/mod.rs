@@ -2,6 +2,7 @@
 //! that standard output carries only what a verb was asked for.
 
 mod bars;
+pub mod inspection;
 mod json;
 mod plain;
 mod report;
