@@ -1,0 +1,60 @@
+//! `particle-vm inspect`
+
+use super::images::Images;
+use super::{EXIT_CODES, stdout};
+use crate::dirs::Dirs;
+use crate::error::{Class, Result};
+use crate::inspect::{self, Engine, Input};
+use crate::source::{Image, Reference};
+use crate::store::Store;
+use crate::ui::{Ui, inspection};
+use clap::Args;
+
+/// Architecture of the images, as OCI calls it.
+const ARCHITECTURE: &str = "amd64";
+
+/// Tell what is in a container image, which engine makes a disk of it, and what is wrong with it
+///
+/// IMAGE is HOST/NAME:TAG or docker://HOST/NAME:TAG in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG],
+/// docker-archive:FILE[:NAME:TAG], containers-storage:NAME in podman's store, or docker-daemon:NAME in docker's. It is
+/// fetched as far as it is not in the cache. Ends with 1 when no engine fits.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXIT_CODES)]
+pub struct Inspect {
+    /// The image
+    pub image: String,
+
+    /// Print it as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// The way to it.
+    #[command(flatten)]
+    pub images: Images,
+}
+
+impl Inspect {
+    /// Fetch the image and tell about it.
+    ///
+    /// # Errors
+    /// When it cannot be fetched, is none, or holds what no image may hold.
+    pub async fn run(self, ui: &Ui) -> Result<u8> {
+        let reference: Reference = self.image.parse()?;
+        let dirs = Dirs::new()?;
+        let store = Store::open_waiting(dirs.store()).await?;
+        let options = self.images.options(ARCHITECTURE);
+        let image = Image::fetch(&reference, &options, &store, &dirs, ui.events()).await?;
+        let (name, digest) = (image.reference.to_string(), image.digest.clone());
+        let (manifest, config) = (image.manifest.clone(), image.config.clone());
+        let look = move |layers: &mut dyn Iterator<Item = _>| {
+            inspect::image(Input { reference: &name, digest: &digest, manifest: &manifest, config: &config }, layers)
+        };
+        let report = image.read_layers(ui.events(), look).await??;
+        if self.json {
+            stdout::print_json(&report)?;
+        } else {
+            stdout::print(inspection::text(&report))?;
+        }
+        Ok(if report.engine.name == Engine::None { Class::Build.exit_code() } else { 0 })
+    }
+}
