@@ -209,7 +209,7 @@ impl Context<'_> {
         blobs: &impl Blobs,
     ) -> Result<Vec<u8>, Problem> {
         if descriptor.size() > most {
-            return Err(Problem::TooLarge { what, size: descriptor.size(), most });
+            return Err(document::oversized(what, descriptor.size(), most));
         }
         let digest = descriptor.digest().as_ref();
         let text = match self.stored(digest, most).await? {
@@ -351,3 +351,6 @@ async fn background<T: Send + 'static>(
 fn wanted(given_up: &CancellationToken) -> Result<(), Problem> {
     if given_up.is_cancelled() { Err(Problem::GivenUp) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;
