@@ -16,6 +16,7 @@ pub mod engine;
 pub mod error;
 pub mod event;
 pub mod facts;
+pub mod inspect;
 pub mod output;
 pub mod plan;
 pub mod recipe;

@@ -2,25 +2,22 @@
 
 use super::images::Images;
 use super::{EXIT_CODES, stdout};
-use crate::clean;
 use crate::dirs::Dirs;
-use crate::error::Result;
-use crate::source::{Image, Layer, Reference};
+use crate::error::{Class, Result};
+use crate::inspect::{self, Engine, Input};
+use crate::source::{Image, Reference};
 use crate::store::Store;
-use crate::ui::Ui;
-use bytesize::ByteSize;
+use crate::ui::{Ui, inspection};
 use clap::Args;
-use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// Architecture of the images, as OCI calls it.
 const ARCHITECTURE: &str = "amd64";
 
-/// Tell what a container image consists of
+/// Tell what is in a container image, which engine makes a disk of it, and what is wrong with it
 ///
 /// IMAGE is HOST/NAME:TAG or docker://HOST/NAME:TAG in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG],
 /// docker-archive:FILE[:NAME:TAG], containers-storage:NAME in podman's store, or docker-daemon:NAME in docker's. It is
-/// fetched as far as it is not in the cache.
+/// fetched as far as it is not in the cache. Ends with 1 when no engine fits.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXIT_CODES)]
 pub struct Inspect {
@@ -36,56 +33,28 @@ pub struct Inspect {
     pub images: Images,
 }
 
-/// What is told.
-#[derive(Serialize)]
-struct Summary<'a> {
-    reference: String,
-    origin: Option<String>,
-    digest: &'a str,
-    config_digest: &'a str,
-    layers: &'a [Layer],
-    labels: BTreeMap<String, String>,
-}
-
 impl Inspect {
     /// Fetch the image and tell about it.
     ///
     /// # Errors
-    /// When it cannot be fetched, or is none.
+    /// When it cannot be fetched, is none, or holds what no image may hold.
     pub async fn run(self, ui: &Ui) -> Result<u8> {
         let reference: Reference = self.image.parse()?;
         let dirs = Dirs::new()?;
         let store = Store::open_waiting(dirs.store()).await?;
         let options = self.images.options(ARCHITECTURE);
         let image = Image::fetch(&reference, &options, &store, &dirs, ui.events()).await?;
-        let summary = Summary {
-            reference: image.reference.to_string(),
-            origin: image.reference.origin(),
-            digest: &image.digest,
-            config_digest: &image.config_digest,
-            layers: &image.layers,
-            labels: image.labels(),
+        let (name, digest) = (image.reference.to_string(), image.digest.clone());
+        let (manifest, config) = (image.manifest.clone(), image.config.clone());
+        let look = move |layers: &mut dyn Iterator<Item = _>| {
+            inspect::image(Input { reference: &name, digest: &digest, manifest: &manifest, config: &config }, layers)
         };
+        let report = image.read_layers(ui.events(), look).await??;
         if self.json {
-            stdout::print_json(&summary)?
+            stdout::print_json(&report)?;
         } else {
-            stdout::print(summary.text())?
+            stdout::print(inspection::text(&report))?;
         }
-        Ok(0)
-    }
-}
-
-impl Summary<'_> {
-    fn text(&self) -> String {
-        let mut text =
-            format!("image    {}\ndigest   {}\nconfig   {}\n", self.reference, self.digest, self.config_digest);
-        for layer in self.layers {
-            let size = ByteSize(layer.size).display().iec().to_string();
-            text.push_str(&format!("layer    {} {size:>10}\n", layer.digest));
-        }
-        for (name, value) in &self.labels {
-            text.push_str(&format!("label    {}={}\n", clean::line(name), clean::line(value)));
-        }
-        text
+        Ok(if report.engine.name == Engine::None { Class::Build.exit_code() } else { 0 })
     }
 }

@@ -100,7 +100,7 @@ pub enum Verb {
     Test(test::Test),
     /// Open a root shell in the VM, or run one command in it
     Shell(shell::Shell),
-    /// Tell what a container image consists of
+    /// Tell what is in a container image, and which engine makes a disk of it
     Inspect(inspect::Inspect),
     /// Check recipes without building them
     Check(check::Check),

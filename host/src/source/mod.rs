@@ -31,11 +31,13 @@ mod local;
 mod podman;
 mod reference;
 mod registry;
+mod stream;
 mod unpack;
 
 pub use credentials::CredentialsError;
 pub use error::{Problem, SourceError};
 pub use reference::{Reference, ReferenceError};
+pub use stream::Plain;
 
 /// Most bytes of an image's layers, unpacked, unless it is said otherwise.
 pub const MAX_SIZE: u64 = 64 << 30;

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Most bytes that come out of one byte of a layer. Real ones have 2 to 20; zeros through gzip make 1,000, through zstd
 /// more than 10,000.
-const RATIO: u64 = 200;
+pub(super) const RATIO: u64 = 200;
 
 /// What every layer may unpack to, whatever its ratio: files of zeros are found in real layers.
 pub(super) const ALWAYS: u64 = 256 << 20;
@@ -27,7 +27,7 @@ pub(super) const ALWAYS: u64 = 256 << 20;
 const LEFT_TO_OTHERS: u64 = 20;
 
 /// Bytes that are handled at a time.
-const CHUNK: usize = 256 << 10;
+pub(super) const CHUNK: usize = 256 << 10;
 
 /// What is allowed to all layers together, and used.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl Work {
 }
 
 /// What undoes the compression, which is told by the first bytes.
-fn decoder<'a, R: BufRead>(packed: &'a mut R) -> io::Result<Box<dyn Read + 'a>> {
+pub(super) fn decoder<'a>(mut packed: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let begins = |text: &[u8], magic: &[u8]| text.starts_with(magic);
     let start = packed.fill_buf()?;
     if begins(start, b"\x1f\x8b") {

@@ -5,6 +5,7 @@
 //! thread of its own, while signals, heartbeats and downloads go on in the runtime's.
 
 mod bars;
+pub mod inspection;
 mod json;
 mod log;
 mod plain;
