@@ -149,7 +149,10 @@ mod tests {
     #[test]
     fn grub_looks_for_its_entries_where_ostree_writes_them() {
         let text = grub_cfg(&plan(r#"[{"type": "kernel", "options": {"cmdline": ["console=ttyS0"]}}]"#), 3).unwrap();
-        assert!(text.contains("search --no-floppy --fs-uuid --set=root boot\nserial --unit=0 --speed=115200\n"), "{text}");
+        assert!(
+            text.contains("search --no-floppy --fs-uuid --set=root boot\nserial --unit=0 --speed=115200\n"),
+            "{text}"
+        );
         assert!(text.contains("set timeout=3\n") && text.contains("\nfi\n"), "{text}");
         assert!(text.contains("blscfg --path /boot/loader/entries"), "{text}");
     }

@@ -9,13 +9,13 @@ mod table;
 
 use crate::boot;
 use crate::context::Context;
+use crate::ostree::Deployment;
 use crate::paths;
 use crate::report;
-use device::Device;
-use mounts::Mounts;
-use crate::ostree::Deployment;
 use crate::report::Explain;
 use crate::tree::{Attributes, Tree};
+use device::Device;
+use mounts::Mounts;
 use particle_vm_protocol::{Base, Disk, Failure, FailureKind, FormattedFilesystem, Partition, PartitionKind, Plan};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -88,7 +88,10 @@ impl<'a> Empty<'a> {
     /// When the files do not fit.
     pub fn fill(self, context: &Context, tree: &Path) -> Result<Mounted<'a>, Failure> {
         let root = Path::new(paths::TARGET);
-        let mounts = Mounts::new(root, self.partitions.iter().filter_map(|filled| Some((filled.mountpoint()?.to_owned(), filled))))?;
+        let mounts = Mounts::new(
+            root,
+            self.partitions.iter().filter_map(|filled| Some((filled.mountpoint()?.to_owned(), filled))),
+        )?;
         copy::copy(context, tree, root)?;
         Ok(Mounted { mounts, device: self.device, partitions: self.partitions })
     }
@@ -153,7 +156,8 @@ impl Mounted<'_> {
                 let message = format!("{}\na partition of a deployment has its place beneath /var", failure.message);
                 Failure { message, kind: FailureKind::Input, ..failure }
             })?;
-            let folder = tree.open_raw(point.as_bytes()).explain(FailureKind::Agent, || format!("cannot open {point}"))?;
+            let folder =
+                tree.open_raw(point.as_bytes()).explain(FailureKind::Agent, || format!("cannot open {point}"))?;
             let path = std::fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd()))
                 .explain(FailureKind::Agent, || format!("cannot tell where {point} is"))?;
             // What is in the place comes along, by way of a mount elsewhere.

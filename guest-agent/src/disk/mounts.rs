@@ -39,7 +39,10 @@ impl Mounts {
     ///
     /// # Errors
     /// When one cannot be mounted. Those before it are unmounted then.
-    pub fn new<'a, 'b: 'a>(root: &Path, partitions: impl Iterator<Item = (String, &'a Filled<'b>)>) -> Result<Self, Failure> {
+    pub fn new<'a, 'b: 'a>(
+        root: &Path,
+        partitions: impl Iterator<Item = (String, &'a Filled<'b>)>,
+    ) -> Result<Self, Failure> {
         let mut mounts = Self::none();
         let mut sorted: Vec<_> = partitions.collect();
         sorted.sort_by_key(|(point, _)| fstab::depth(point));
@@ -69,7 +72,9 @@ impl Mounts {
         let options = format::mount_options(kind, &filled.partition.options);
         let options = Some(options.as_str()).filter(|options| !options.is_empty());
         mount(Some(&filled.device), path, Some(kind.name()), MsFlags::MS_NOATIME, options)
-            .explain(FailureKind::Agent, || format!("cannot mount {} at {}", filled.device.display(), path.display()))?;
+            .explain(FailureKind::Agent, || {
+                format!("cannot mount {} at {}", filled.device.display(), path.display())
+            })?;
         self.points.push(path.to_owned());
         Ok(())
     }

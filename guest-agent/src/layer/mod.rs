@@ -226,7 +226,11 @@ impl<R: Read> Layer<R> {
         }
         let header = tar::Header::from_byte_slice(&block);
         // As for the checksum itself there are blanks (pax(1), "ustar Interchange Format").
-        let sum: u32 = block.iter().enumerate().map(|(at, byte)| u32::from(if (148..156).contains(&at) { b' ' } else { *byte })).sum();
+        let sum: u32 = block
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| u32::from(if (148..156).contains(&at) { b' ' } else { *byte }))
+            .sum();
         if header.cksum().ok() != Some(sum) {
             return Err(LayerError::Broken("the checksum of a header is wrong".into()));
         }
@@ -294,7 +298,8 @@ fn broken(error: &io::Error) -> LayerError {
 
 fn kind(header: &tar::Header, records: &Records, path: &[u8]) -> Result<Kind, LayerError> {
     let device = || {
-        let number = |number: io::Result<Option<u32>>| number.map(Option::unwrap_or_default).map_err(|error| broken(&error));
+        let number =
+            |number: io::Result<Option<u32>>| number.map(Option::unwrap_or_default).map_err(|error| broken(&error));
         Ok::<_, LayerError>((number(header.device_major())?, number(header.device_minor())?))
     };
     Ok(match header.entry_type() {

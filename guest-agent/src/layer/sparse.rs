@@ -39,7 +39,8 @@ fn check(map: &Map, size: u64, stored: u64) -> Result<(), LayerError> {
         if *offset < end {
             return Err(wrong("its pieces overlap"));
         }
-        end = offset.checked_add(*length).filter(|end| *end <= size).ok_or_else(|| wrong("a piece is beyond its end"))?;
+        end =
+            offset.checked_add(*length).filter(|end| *end <= size).ok_or_else(|| wrong("a piece is beyond its end"))?;
     }
     if map.iter().map(|(_, length)| length).sum::<u64>() != stored {
         return Err(wrong("its pieces are not what the archive has"));
@@ -75,8 +76,11 @@ fn old<R: Read>(layer: &mut Layer<R>, gnu: &tar::GnuHeader) -> Result<Map, Layer
 /// Versions 0.0 and 0.1: in records.
 fn in_records(records: &Records) -> Result<Map, LayerError> {
     if let Some(map) = records.get("GNU.sparse.map") {
-        let numbers: Result<Vec<_>, _> =
-            map.split(|byte| *byte == b',').filter(|number| !number.is_empty()).map(|number| decimal("a hole", number)).collect();
+        let numbers: Result<Vec<_>, _> = map
+            .split(|byte| *byte == b',')
+            .filter(|number| !number.is_empty())
+            .map(|number| decimal("a hole", number))
+            .collect();
         let numbers = numbers?;
         return Ok(numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect());
     }

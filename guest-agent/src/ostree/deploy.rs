@@ -92,8 +92,8 @@ fn find(sysroot: &Path, stateroot: &str) -> Result<PathBuf, Failure> {
 
 /// `/.bootc-aleph.json`, as bootc 1.16 writes it ("install/aleph.rs").
 fn aleph(base: &Base) -> Result<String, Failure> {
-    let config: Value =
-        serde_json::from_str(&base.config).explain(FailureKind::Input, || "cannot read the configuration of the image")?;
+    let config: Value = serde_json::from_str(&base.config)
+        .explain(FailureKind::Input, || "cannot read the configuration of the image")?;
     let labels = config["config"]["Labels"].as_object().cloned().unwrap_or_default();
     let kernel = nix::sys::utsname::uname().explain(FailureKind::Agent, || "the kernel has no name")?;
     let aleph = json!({
@@ -185,7 +185,8 @@ impl Deployment {
         let mut result = Ok(());
         for point in std::mem::take(&mut self.mounts).iter().rev() {
             let unmounted = umount2(point, MntFlags::UMOUNT_NOFOLLOW);
-            result = result.and(unmounted.explain(FailureKind::Agent, || format!("cannot unmount {}", point.display())));
+            result =
+                result.and(unmounted.explain(FailureKind::Agent, || format!("cannot unmount {}", point.display())));
         }
         result
     }

@@ -119,7 +119,12 @@ impl<'a> Filter<'a> {
     }
 
     /// A hard link to a file of a lower layer: ostree-commit(1) sees this layer only, so that it gets the file itself.
-    fn from_below(&self, archive: &mut tar::Builder<&mut dyn Write>, entry: &Entry, target: &[u8]) -> Result<(), Failure> {
+    fn from_below(
+        &self,
+        archive: &mut tar::Builder<&mut dyn Write>,
+        entry: &Entry,
+        target: &[u8],
+    ) -> Result<(), Failure> {
         let explain = || format!("`{}` in the layer is a hard link to `{}`", shown(&entry.path), shown(target));
         let missing = || io::Error::new(io::ErrorKind::NotFound, "the image has no such file");
         let tree = self.below.ok_or_else(missing).explain(FailureKind::Input, explain)?;
@@ -170,7 +175,8 @@ fn append(archive: &mut tar::Builder<&mut dyn Write>, entry: &Entry, content: im
         .iter()
         .map(|(name, value)| Ok((format!("SCHILY.xattr.{}", std::str::from_utf8(name)?), value.as_slice())))
         .collect();
-    let names = names.map_err(|_: std::str::Utf8Error| io::Error::other("the name of an extended attribute is not UTF-8"))?;
+    let names =
+        names.map_err(|_: std::str::Utf8Error| io::Error::other("the name of an extended attribute is not UTF-8"))?;
     if !names.is_empty() {
         archive.append_pax_extensions(names.iter().map(|(name, value)| (name.as_str(), *value)))?;
     }
@@ -210,7 +216,12 @@ fn append(archive: &mut tar::Builder<&mut dyn Write>, entry: &Entry, content: im
 }
 
 /// A link whose target stays as it is written: the crate takes `.` and double slashes out of it.
-fn append_link(archive: &mut tar::Builder<&mut dyn Write>, mut header: tar::Header, path: &[u8], target: &[u8]) -> io::Result<()> {
+fn append_link(
+    archive: &mut tar::Builder<&mut dyn Write>,
+    mut header: tar::Header,
+    path: &[u8],
+    target: &[u8],
+) -> io::Result<()> {
     for (kind, name) in [(tar::EntryType::GNULongLink, target), (tar::EntryType::GNULongName, path)] {
         // With the zero at its end.
         if name.len() >= 100 {

@@ -73,7 +73,8 @@ pub fn import(context: &Context, sysroot: &Path, base: &Base, largest: u64) -> R
         let message = format!("`{what}` of the image has {} bytes, and ostree takes 128 KiB", long.len());
         return Err(report::plain(FailureKind::Input, message));
     }
-    let mut command = ostree("commit").args(["--no-bindings", "--parent=none", "--bootable", "--link-checkout-speedup"]);
+    let mut command =
+        ostree("commit").args(["--no-bindings", "--parent=none", "--bootable", "--link-checkout-speedup"]);
     for entry in metadata {
         command = command.arg(format!("--add-metadata-string={entry}"));
     }
@@ -118,7 +119,11 @@ fn check(tree: &Tree) -> Result<(), Failure> {
         .collect();
     match kernels.as_slice() {
         [] => wrong("the image has no kernel; OSTree looks for /usr/lib/modules/RELEASE/vmlinuz".into()),
-        [release] if !["initramfs.img", "initramfs"].iter().any(|name| tree.is_file(&format!("/usr/lib/modules/{release}/{name}"))) => {
+        [release]
+            if !["initramfs.img", "initramfs"]
+                .iter()
+                .any(|name| tree.is_file(&format!("/usr/lib/modules/{release}/{name}"))) =>
+        {
             wrong(format!("the image has no initramfs; OSTree looks for /usr/lib/modules/{release}/initramfs.img"))
         }
         [_] => Ok(()),

@@ -36,11 +36,13 @@ const DPKG_STATUS: [&str; 3] =
 pub fn build(context: &Context, plan: &Plan, base: &Base, target: &Path) -> Result<Built, Failure> {
     let sysroot = Path::new(paths::TARGET);
     let deadline = Some(Duration::from_secs(STEP_DEADLINE));
-    let mounted = context.stage(0, "disk", deadline, |context| disk::format(context, &plan.disk, target, true)?.mount_sysroot())?;
+    let mounted = context
+        .stage(0, "disk", deadline, |context| disk::format(context, &plan.disk, target, true)?.mount_sysroot())?;
     let (reference, settings) =
         context.stage(1, "import", deadline, |context| import::import(context, sysroot, base, plan.disk.size))?;
-    let deployment = context
-        .stage(2, "deploy", deadline, |context| deploy::deploy(context, sysroot, plan, base, (&reference, &settings)))?;
+    let deployment = context.stage(2, "deploy", deadline, |context| {
+        deploy::deploy(context, sysroot, plan, base, (&reference, &settings))
+    })?;
     let tree = Tree::open(Path::new(paths::TREE)).explain(FailureKind::Agent, || "cannot open the deployment")?;
     deployment.prepare(&tree)?;
     let others = mounted.mount_others(context, &tree)?;
@@ -56,7 +58,8 @@ pub fn build(context: &Context, plan: &Plan, base: &Base, target: &Path) -> Resu
         let tree = site.leave_deployment()?;
         deployment.write_fstab(&tree, plan)?;
         let others = others.finish()?;
-        let packages = DPKG_STATUS.iter().find(|path| tree.is_file(path)).map(|path| tree.read_text(path)).transpose()?;
+        let packages =
+            DPKG_STATUS.iter().find(|path| tree.is_file(path)).map(|path| tree.read_text(path)).transpose()?;
         let bytes = mounted.finish_deployment(context, plan, base, &tree, deployment)?;
         Ok((packages.map(|status| build::packages(&status)).unwrap_or_default(), bytes + others))
     })?;

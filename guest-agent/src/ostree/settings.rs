@@ -78,7 +78,8 @@ pub fn read(tree: &Tree) -> Result<Settings, Failure> {
         }
     }
     kargs.retain(|karg| !deleted.contains(karg));
-    if let Some(karg) = kargs.iter().find(|karg| karg.is_empty() || karg.contains(|c: char| c.is_control() || c == ' ')) {
+    if let Some(karg) = kargs.iter().find(|karg| karg.is_empty() || karg.contains(|c: char| c.is_control() || c == ' '))
+    {
         return Err(wrong(format!("`{karg}` of the image is no kernel argument")));
     }
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
@@ -108,7 +109,8 @@ fn files(tree: &Tree, folders: &[&str]) -> Result<Vec<(String, String)>, Failure
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, Failure> {
-    toml::from_str(text).map_err(|error| wrong(format!("`{path}` of the image is not as it should be\n{}", error.message())))
+    toml::from_str(text)
+        .map_err(|error| wrong(format!("`{path}` of the image is not as it should be\n{}", error.message())))
 }
 
 fn applies(architectures: Option<&[String]>) -> bool {

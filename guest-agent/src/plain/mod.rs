@@ -2,7 +2,7 @@
 //! specification, "Applying Changesets").
 
 use crate::context::Context;
-use crate::layer::{Entry, Kind, LayerError, Layer, OPAQUE, WHITEOUT, shown};
+use crate::layer::{Entry, Kind, Layer, LayerError, OPAQUE, WHITEOUT, shown};
 use crate::paths;
 use crate::report::{self, Explain};
 use crate::tree::{Place, Tree};
@@ -30,15 +30,20 @@ const AUFS: &[u8] = b".wh..wh.";
 /// # Errors
 /// When a layer is broken or leads out of the tree, and when the disk is full.
 pub fn unpack(context: &Context, base: &Base, root: &Path) -> Result<(), Failure> {
-    DirBuilder::new().mode(0o755).create(root).explain(FailureKind::Agent, || format!("cannot make {}", root.display()))?;
+    DirBuilder::new()
+        .mode(0o755)
+        .create(root)
+        .explain(FailureKind::Agent, || format!("cannot make {}", root.display()))?;
     let tree = Tree::open(root).explain(FailureKind::Agent, || "cannot open the tree")?;
     for (index, layer) in base.layers.iter().enumerate() {
         context.output(format!("layer {} of {}: {}", index + 1, base.layers.len(), layer.digest));
         let path = Path::new(paths::BASE).join(&layer.file);
         let archive = File::open(&path).explain(FailureKind::Agent, || format!("cannot open {}", path.display()))?;
         let archive = Layer::new(BufReader::with_capacity(STEP, archive));
-        apply(context, &tree, archive)
-            .map_err(|failure| Failure { message: format!("layer {}\n{}", layer.digest, failure.message), ..failure })?;
+        apply(context, &tree, archive).map_err(|failure| Failure {
+            message: format!("layer {}\n{}", layer.digest, failure.message),
+            ..failure
+        })?;
     }
     Ok(())
 }
@@ -46,7 +51,9 @@ pub fn unpack(context: &Context, base: &Base, root: &Path) -> Result<(), Failure
 /// One layer on top of what is in `tree`.
 fn apply<R: Read>(context: &Context, tree: &Tree, layer: Layer<R>) -> Result<(), Failure> {
     let mut unpacker = Unpacker { tree, layer, own: BTreeSet::new(), times: Vec::new(), buffer: vec![0; STEP] };
-    while let Some(entry) = unpacker.layer.next().map_err(|error: LayerError| report::failure(FailureKind::Input, &error))? {
+    while let Some(entry) =
+        unpacker.layer.next().map_err(|error: LayerError| report::failure(FailureKind::Input, &error))?
+    {
         context.check()?;
         let name = shown(&entry.path);
         unpacker.add(entry).explain(FailureKind::Input, || format!("cannot unpack `{name}`"))?;

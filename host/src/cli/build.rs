@@ -72,7 +72,7 @@ impl Build {
         }
         let dirs = Dirs::new()?;
         let options = self.otherwise.options(&self.recipe, &self.machine, &self.sources);
-        let prepared = prepare(&options, &dirs).await?;
+        let prepared = prepare(&options, &dirs, &ui.events()).await?;
         let (events, mut record) = Record::start(&dirs.logs(), &prepared.recipe.name, ui.events())?;
         let build = Engine::start(prepared, &options, &dirs, self.machine.accel, &events).await;
         let result = match build {
