@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Verb::Boot(verb) => verb.run(&ui).await,
         Verb::Test(verb) => verb.run(&ui).await,
         Verb::Shell(verb) => verb.run(&ui).await,
+        Verb::Inspect(verb) => verb.run(&ui).await,
         Verb::Check(verb) => verb.run(&ui),
         Verb::Plan(verb) => verb.run(&ui).await,
         Verb::Schema(verb) => verb.run(),

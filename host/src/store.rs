@@ -164,6 +164,23 @@ impl Store {
         found.map_err(|source| StoreError::Object { action: "read", key: key.to_owned(), source })
     }
 
+    /// The file of the object that is stored as `key`, if there is one, not compared with its digest: for a caller that
+    /// does so while it reads. Blocking.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn locate(&self, key: &str) -> Result<Option<File>, StoreError> {
+        let failed = |source| StoreError::Object { action: "read", key: key.to_owned(), source };
+        let Some(entry) = cacache::index::find(&self.root, key).map_err(failed)? else {
+            return Ok(None);
+        };
+        match File::open(content_path(&self.root, &entry.integrity)) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(cacache::Error::IoError(error, "the object is not readable".into()))),
+        }
+    }
+
     /// Begin to write an object; it is stored when [`Put::commit`] succeeds.
     ///
     /// # Errors

@@ -8,7 +8,9 @@ pub mod cache;
 pub mod check;
 pub mod completions;
 pub mod doctor;
+pub mod images;
 pub mod init;
+pub mod inspect;
 pub mod man;
 mod options;
 pub mod plan;
@@ -28,7 +30,7 @@ Exit codes:
     1  the build failed: a stage, the guest, a test of the image
     2  the command line or the recipe is wrong
     3  the host lacks something: QEMU, acceleration, space, memory, a permission
-    4  a mirror or a package could not be fetched or not be trusted
+    4  a mirror, an image or a package could not be fetched or not be trusted
     5  a defect of particle-vm itself
   130  interrupted by a signal";
 
@@ -98,6 +100,8 @@ pub enum Verb {
     Test(test::Test),
     /// Open a root shell in the VM, or run one command in it
     Shell(shell::Shell),
+    /// Tell what a container image consists of
+    Inspect(inspect::Inspect),
     /// Check recipes without building them
     Check(check::Check),
     /// Print what a build would do, as JSON

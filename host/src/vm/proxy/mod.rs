@@ -25,6 +25,7 @@ mod upstream;
 
 pub use policy::{Policy, Rule, RuleError};
 pub use record::{Fetch, Record, Tunnel};
+pub(crate) use upstream::is_loopback;
 pub use upstream::{Upstream, UpstreamError};
 
 use crate::error::{Class, Classify};
@@ -77,7 +78,7 @@ impl Default for Limits {
 pub enum ProxyError {
     /// The client for plain http cannot be made.
     #[error("cannot set up the HTTP client")]
-    Client(#[source] reqwest::Error),
+    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// What comes over the port is not yamux, or the port broke.
     #[error("the network channel to the guest broke")]
     Link(#[source] yamux::ConnectionError),

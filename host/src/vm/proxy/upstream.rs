@@ -4,6 +4,7 @@
 //! plain http, the second for tunnels, the third for hosts that are reached directly.
 
 use crate::error::{Class, Classify};
+use crate::tls;
 use hyper::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
@@ -102,21 +103,32 @@ impl Upstream {
     }
 
     /// The client for plain http. It follows no redirects: the guest does, and each hop is checked.
-    pub(super) fn client(&self, connect_timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    pub(super) fn client(&self, connect_timeout: Duration) -> Result<reqwest::Client, Box<dyn StdError + Send + Sync>> {
         let this = self.clone();
-        reqwest::Client::builder()
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::none()?)
             .connect_timeout(connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .proxy(reqwest::Proxy::custom(move |url| {
                 let uri: Uri = url.as_str().parse().ok()?;
                 this.matcher.intercept(&uri).and(this.http.clone())
-            }))
-            .build()
+            }));
+        Ok(client.build()?)
+    }
+
+    /// The way for a client that speaks https too. This machine is reached directly, as other clients of registries do.
+    pub(crate) fn proxy(&self) -> reqwest::Proxy {
+        let this = self.clone();
+        reqwest::Proxy::custom(move |url| {
+            let proxy = if url.scheme() == "https" { &this.https } else { &this.http };
+            let uri: Uri = url.as_str().parse().ok()?;
+            this.matcher.intercept(&uri).filter(|_| !is_loopback(url)).and(proxy.clone())
+        })
     }
 
     /// ` (through the proxy HOST:PORT)` for messages about `url`, or nothing.
-    pub(super) fn describe(&self, url: &Url) -> String {
+    pub(crate) fn describe(&self, url: &Url) -> String {
         let proxy = url.as_str().parse().ok().and_then(|uri: Uri| self.matcher.intercept(&uri));
         let authority = proxy.and_then(|proxy| proxy.uri().authority().map(ToString::to_string));
         authority.map(|authority| format!(" (through the proxy {authority})")).unwrap_or_default()
@@ -160,6 +172,16 @@ fn parse_proxy(name: String, value: &str) -> Result<Url, UpstreamError> {
     }
 }
 
+/// Whether a URL leads to this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,5 +222,16 @@ mod tests {
         let error = upstream(&[("https_proxy", "socks5h://user:secret@proxy:1080")]).unwrap_err();
         assert_eq!(error.to_string(), "the environment variable https_proxy does not name an HTTP proxy: `proxy:1080`");
         assert_eq!(error.class(), Class::Host);
+    }
+
+    #[test]
+    fn loopback_is_known_by_its_names() {
+        let is = |url: &str| is_loopback(&Url::parse(url).unwrap());
+        for url in ["http://localhost:5000/", "http://127.1.2.3/", "http://[::1]:5000/", "http://a.localhost/"] {
+            assert!(is(url), "{url}");
+        }
+        for url in ["http://localhost.example.org/", "http://127.0.0.1.example.org/", "http://10.0.0.1/"] {
+            assert!(!is(url), "{url}");
+        }
     }
 }

@@ -1,0 +1,164 @@
+//! Images in a registry.
+//!
+//! Source: OCI Distribution Specification 1.1, "Pull".
+
+use super::document::{INDEXES, MANIFESTS, MAX_MANIFEST};
+use super::error::Problem;
+use super::reference::Named;
+use super::{Blobs, Context, Image, Progress, digest};
+use client::Connection;
+use futures::StreamExt;
+use oci_spec::image::Descriptor;
+use reqwest::Response;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use std::error::Error as StdError;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+
+mod auth;
+mod blob;
+mod client;
+
+/// How often something is tried that did not work and might the next time.
+const ATTEMPTS: u32 = 5;
+
+/// How long it is waited before the second attempt; twice as long before each further one.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Longest that is waited because a registry asks for it.
+const MAX_PAUSE: Duration = Duration::from_secs(120);
+
+/// Most bytes of what goes with an error.
+const MAX_MESSAGE: usize = 64 << 10;
+
+/// The digest of a manifest, as the registry sees it.
+const DIGEST: &str = "docker-content-digest";
+
+/// Fetch the image `named`.
+///
+/// # Errors
+/// When the registry cannot be reached, does not have it, or is not to be believed.
+pub async fn fetch(context: &Context<'_>, named: &Named) -> Result<Image, Problem> {
+    let registry = Registry { context, named, connection: OnceCell::new() };
+    if let Some(digest) = named.digest()
+        && let Some(text) = context.stored(digest, MAX_MANIFEST).await?
+    {
+        return context.image(text, None, &registry).await;
+    }
+    let (text, declared) = registry.manifest(named.digest().or(named.tag()).unwrap_or("latest")).await?;
+    if let Some(digest) = named.digest() {
+        digest::check("its manifest", digest, &text)?;
+        context.keep(digest, &text).await?;
+    }
+    context.image(text, declared, &registry).await
+}
+
+/// A repository in a registry. A connection is made when something is to be fetched.
+struct Registry<'a> {
+    context: &'a Context<'a>,
+    named: &'a Named,
+    connection: OnceCell<Connection>,
+}
+
+impl Registry<'_> {
+    async fn connection(&self) -> Result<&Connection, Problem> {
+        let connect = || Connection::new(self.named, self.context.options, self.context.events.clone());
+        self.connection.get_or_try_init(connect).await
+    }
+
+    /// A manifest or an index by its tag or its digest, with the type that it is handed out as.
+    async fn manifest(&self, name: &str) -> Result<(Vec<u8>, Option<String>), Problem> {
+        let accepted = MANIFESTS.into_iter().chain(INDEXES).map(|text| (ACCEPT, HeaderValue::from_static(text)));
+        let headers: HeaderMap = accepted.fold(HeaderMap::new(), |mut headers, (name, value)| {
+            headers.append(name, value);
+            headers
+        });
+        let what = format!("the manifest {} of {}", name, self.named.repository());
+        let (text, answered) = self.document_at(&format!("manifests/{name}"), headers, &what, MAX_MANIFEST).await?;
+        let field = |name: &str| answered.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        if let Some(digest) = field(DIGEST).filter(|digest| digest::sha256(digest).is_some()) {
+            digest::check("its manifest", &digest, &text)?;
+        }
+        Ok((text, field(CONTENT_TYPE.as_str())))
+    }
+
+    /// A small document.
+    async fn document_at(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+        what: &str,
+        most: u64,
+    ) -> Result<(Vec<u8>, HeaderMap), Problem> {
+        let connection = self.connection().await?;
+        let mut attempt = 1;
+        loop {
+            let answer = connection.get(path, &headers, what).await?;
+            let answered = answer.headers().clone();
+            match read(answer, most).await {
+                Ok(text) => return Ok((text, answered)),
+                Err(Unread::TooLarge(size)) => {
+                    return Err(Problem::TooLarge { what: "a document of it", size, most });
+                }
+                Err(Unread::Broken(reason)) => connection.pause(what, &mut attempt, reason, None).await?,
+            }
+        }
+    }
+}
+
+impl Blobs for Registry<'_> {
+    async fn document(&self, what: &str, descriptor: &Descriptor) -> Result<Vec<u8>, Problem> {
+        let digest = descriptor.digest().as_ref();
+        let media_type = descriptor.media_type().to_string();
+        if MANIFESTS.into_iter().chain(INDEXES).any(|own| own == media_type) {
+            return Ok(self.manifest(digest).await?.0);
+        }
+        let what = format!("{what} {digest}");
+        Ok(self.document_at(&format!("blobs/{digest}"), HeaderMap::new(), &what, descriptor.size()).await?.0)
+    }
+
+    async fn layer(
+        &self,
+        context: &Context<'_>,
+        what: &str,
+        layer: &Descriptor,
+        progress: &Progress,
+    ) -> Result<(), Problem> {
+        blob::download(self.connection().await?, context.store, what, layer, progress).await
+    }
+
+    fn address(&self, digest: &str) -> String {
+        format!("{}/v2/{}/blobs/{digest}", self.named.resolve_registry(), self.named.repository())
+    }
+}
+
+/// Why a body was not read.
+enum Unread {
+    TooLarge(u64),
+    Broken(String),
+}
+
+/// The body of `answer`.
+async fn read(answer: Response, most: u64) -> Result<Vec<u8>, Unread> {
+    if let Some(size) = answer.content_length().filter(|size| *size > most) {
+        return Err(Unread::TooLarge(size));
+    }
+    let mut text = Vec::new();
+    let mut body = answer.bytes_stream();
+    while let Some(chunk) = body.next().await {
+        text.extend_from_slice(&chunk.map_err(|error| Unread::Broken(root_cause(&error)))?);
+        if text.len() as u64 > most {
+            return Err(Unread::TooLarge(text.len() as u64));
+        }
+    }
+    Ok(text)
+}
+
+/// What an error comes from.
+pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    crate::clean::line(&last.to_string()).into_owned()
+}
