@@ -59,7 +59,7 @@ pub async fn prepare(options: &Options, dirs: &Dirs, events: &Events) -> Result<
     let output = options.output.clone().unwrap_or_else(|| default_output(&recipe.name));
     let work_dir = options.work_dir.clone().unwrap_or_else(|| dirs.work());
     apart(&recipe, &[(&output, "--output"), (&work_dir, "--work-dir")])?;
-    let base = Fetched::of(&mut recipe, events).await?;
+    let base = Fetched::of(&mut recipe, dirs, events).await?;
     let mirror = match apt::named_mirror(options.sources.mirror.as_deref())? {
         Some(named) => Some(named),
         // A recipe that names its own needs none of the host, nor does one that fetches no packages.

@@ -31,8 +31,9 @@ pub struct Recipe {
     /// What the build may reach.
     #[serde(default)]
     pub network: Network,
-    /// A container image to start from, instead of the stage `debootstrap`: `oci:FOLDER:TAG`, a folder in the recipe's
-    /// own.
+    /// A container image to start from, instead of the stage `debootstrap`: `docker://HOST/NAME:TAG` or just the name,
+    /// `oci:FOLDER:TAG`, `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME`, `containers-storage:NAME`,
+    /// `docker-daemon:NAME`. Folders and files are named relative to the recipe's folder.
     #[serde(default, rename = "base-image", skip_serializing_if = "Option::is_none")]
     pub base_image: Option<String>,
     /// How the container image becomes a system; without it, as the image asks for.

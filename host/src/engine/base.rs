@@ -1,13 +1,14 @@
 //! The container image that a recipe starts from: fetched, looked at, and put where the guest reads it.
 
-mod oci;
-
-use crate::error::Result;
+use super::EngineError;
+use crate::dirs::Dirs;
+use crate::error::{Classify, Result};
 use crate::event::Events;
 use crate::plan::BaseFacts;
-use crate::recipe::{GIB, Recipe, Size};
+use crate::recipe::{self, Findings, GIB, Recipe, Size};
+use crate::source::{self, Image, Reference};
+use crate::store::Store;
 use jiff::Timestamp;
-use oci::Image;
 use particle_vm_protocol::stage::Bootloader;
 use particle_vm_protocol::{Base, BaseLayer, Engine};
 use serde_json::Value;
@@ -35,9 +36,11 @@ impl Fetched {
     ///
     /// # Errors
     /// When it cannot be fetched, or is not what it should be.
-    pub async fn of(recipe: &mut Recipe, _events: &Events) -> Result<Option<Self>> {
-        let Some(reference) = &recipe.base_image else { return Ok(None) };
-        let image = oci::fetch(reference, recipe.folder())?;
+    pub async fn of(recipe: &mut Recipe, dirs: &Dirs, events: &Events) -> Result<Option<Self>> {
+        let Some(reference) = reference(recipe)? else { return Ok(None) };
+        let store = Store::open_waiting(dirs.store()).await?;
+        let options = source::Options::new(recipe.architecture.name());
+        let image = Image::fetch(&reference, &options, &store, dirs, events).await?;
         let facts = facts(&image, recipe.engine);
         if recipe.disk.size == Size(0) {
             recipe.disk.size = Size(disk_size(facts.content_bytes));
@@ -49,11 +52,26 @@ impl Fetched {
     ///
     /// # Errors
     /// When a layer is not what its digests say, or there is no room.
-    pub async fn unpack(&self, workspace: &Path, _events: &Events) -> Result<PathBuf> {
+    pub async fn unpack(&self, workspace: &Path, events: &Events) -> Result<PathBuf> {
         let folder = workspace.join(FOLDER);
-        oci::unpack(&self.image, &folder)?;
+        let cannot = |source| EngineError::File { path: folder.clone(), source };
+        std::fs::create_dir(&folder).map_err(cannot)?;
+        self.image.unpack(&folder, events).await?;
         Ok(folder)
     }
+}
+
+/// What `base-image` names.
+fn reference(recipe: &Recipe) -> Result<Option<Reference>> {
+    let Some(text) = &recipe.base_image else { return Ok(None) };
+    let wrong = |error: source::ReferenceError| {
+        let finding = recipe.finding(&recipe::Path::root().key("base-image"), error.to_string());
+        Findings::from(match error.advice() {
+            Some(advice) => finding.help(advice),
+            None => finding,
+        })
+    };
+    Ok(Some(text.parse::<Reference>().map_err(wrong)?.within(recipe.folder())))
 }
 
 /// What a plan says about an image. `engine` is the recipe's wish.
@@ -73,8 +91,8 @@ fn facts(image: &Image, engine: Option<Engine>) -> BaseFacts {
         digest: image.digest.clone(),
         config: String::from_utf8_lossy(&image.config).into_owned(),
         created: created.map_or(0, |time| time.as_second().max(0)),
-        reference: image.reference.clone(),
-        origin: image.origin.clone(),
+        reference: image.reference.to_string(),
+        origin: image.reference.origin().unwrap_or_default(),
         bootloader: Bootloader::default(),
     };
     let content_bytes = image.layers.iter().map(|layer| unpacked(&layer.media_type, layer.size)).sum();
