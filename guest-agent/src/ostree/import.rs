@@ -17,6 +17,10 @@ use std::path::{Path, PathBuf};
 /// The repository in a sysroot.
 pub(super) const REPO: &str = "ostree/repo";
 
+/// Where the layers are put together: beside the repository, whose files it has links to. In the repository's own `tmp`
+/// each commit would remove what is old, and files in a repository are from 1970.
+const MERGED: &str = ".particle-vm-merge";
+
 /// Longest argument of a command (`MAX_ARG_STRLEN` of the kernel), without room for the key before it.
 const MAX_ARGUMENT: usize = (128 << 10) - 256;
 
@@ -39,7 +43,7 @@ pub fn import(context: &Context, sysroot: &Path, base: &Base, largest: u64) -> R
     for (key, value) in [("bootloader", "none"), ("bootprefix", "true"), ("readonly", "true")] {
         context.run(&ostree("config").args(["set", &format!("sysroot.{key}"), value]))?;
     }
-    let merged = Merged(repo.join("tmp/particle-vm-merge"));
+    let merged = Merged(sysroot.join(MERGED));
     for (index, layer) in base.layers.iter().enumerate() {
         context.output(format!("layer {} of {}: {}", index + 1, base.layers.len(), layer.digest));
         let reference = escape::blob(&layer.digest);
