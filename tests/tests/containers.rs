@@ -132,6 +132,9 @@ fn entry(name: &str, kind: tar::EntryType, target: &str, content: &[u8]) -> Vec<
     bytes
 }
 
+/// What an image is, its layers, and what is said about it.
+type Refused<'a> = (&'a str, Vec<Vec<u8>>, &'a [&'a str]);
+
 /// Each kind of layer that no image may have, and of image that no disk can be made of: told by name, and nothing stays.
 #[test]
 fn images_that_are_none_are_refused() {
@@ -141,7 +144,7 @@ fn images_that_are_none_are_refused() {
     let plain = serde_json::json!({});
     let file = |name: &str| entry(name, Regular, "", b"x");
     let kernel = |release: &str| file(&format!("usr/lib/modules/{release}/vmlinuz"));
-    let cases: [(&str, Vec<Vec<u8>>, &[&str]); 8] = [
+    let cases: [Refused; 8] = [
         ("a name that leads out", vec![file("../x")], &["`../x` in the layer leads out of the image"]),
         ("an absolute name", vec![file("/etc/passwd")], &["`/etc/passwd` in the layer leads out of the image"]),
         ("a hard link out", vec![entry("x", Link, "../../etc/shadow", b"")], &["leads out of the image"]),

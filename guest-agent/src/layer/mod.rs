@@ -140,7 +140,7 @@ impl<R: Read> Layer<R> {
     ///
     /// # Errors
     /// When the archive is broken, or a name leads where it must not.
-    pub fn next(&mut self) -> Result<Option<Entry>, LayerError> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, LayerError> {
         self.pass_over()?;
         let mut records = Records::default();
         loop {

@@ -15,10 +15,13 @@ const SELINUX: &[u8] = b"security.selinux";
 /// Name and value of an extended attribute.
 pub type Xattr = (Vec<u8>, Vec<u8>);
 
+/// Key and value.
+type Record = (Vec<u8>, Vec<u8>);
+
 /// The records of one entry.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    pax: Vec<(Vec<u8>, Vec<u8>)>,
+    pax: Vec<Record>,
     long_path: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
 }
@@ -126,7 +129,7 @@ pub(super) fn decimal(what: &str, value: &[u8]) -> Result<u64, LayerError> {
 }
 
 /// Records of the form `LENGTH KEY=VALUE\n` (pax(1), "pax Extended Header"); the length counts all of it.
-fn parse(mut bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LayerError> {
+fn parse(mut bytes: &[u8]) -> Result<Vec<Record>, LayerError> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
         let record = || {

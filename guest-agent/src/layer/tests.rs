@@ -47,7 +47,7 @@ fn link(name: &str, to: &str, kind: tar::EntryType) -> (tar::Header, &'static [u
 fn read(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, LayerError> {
     let mut layer = Layer::new(bytes);
     let mut entries = Vec::new();
-    while let Some(entry) = layer.next()? {
+    while let Some(entry) = layer.next_entry()? {
         let mut content = Vec::new();
         layer.content().read_to_end(&mut content).map_err(|error| broken(&error))?;
         entries.push((entry, content));

@@ -62,13 +62,13 @@ impl<'a> Filter<'a> {
             size: 0,
         };
         append(&mut archive, &root, io::empty()).explain(FailureKind::Agent, || "cannot write the layer")?;
-        while let Some(entry) = layer.next().map_err(refused)? {
+        while let Some(entry) = layer.next_entry().map_err(refused)? {
             let Some(entry) = self.take(entry)? else { continue };
             let name = shown(&entry.path);
             let explain = || format!("cannot take `{name}` of the layer");
             match &entry.kind {
                 Kind::Link(target) if !self.files.contains(target) => {
-                    self.from_below(&mut archive, &entry, target)?;
+                    self.take_from_below(&mut archive, &entry, target)?;
                 }
                 _ => append(&mut archive, &entry, layer.content()).explain(FailureKind::Input, explain)?,
             }
@@ -119,7 +119,7 @@ impl<'a> Filter<'a> {
     }
 
     /// A hard link to a file of a lower layer: ostree-commit(1) sees this layer only, so that it gets the file itself.
-    fn from_below(
+    fn take_from_below(
         &self,
         archive: &mut tar::Builder<&mut dyn Write>,
         entry: &Entry,

@@ -52,7 +52,7 @@ pub fn unpack(context: &Context, base: &Base, root: &Path) -> Result<(), Failure
 fn apply<R: Read>(context: &Context, tree: &Tree, layer: Layer<R>) -> Result<(), Failure> {
     let mut unpacker = Unpacker { tree, layer, own: BTreeSet::new(), times: Vec::new(), buffer: vec![0; STEP] };
     while let Some(entry) =
-        unpacker.layer.next().map_err(|error: LayerError| report::failure(FailureKind::Input, &error))?
+        unpacker.layer.next_entry().map_err(|error: LayerError| report::failure(FailureKind::Input, &error))?
     {
         context.check()?;
         let name = shown(&entry.path);

@@ -18,17 +18,19 @@ fn an_image_needs_neither_stages_nor_a_disk() {
                 "3:18 `debootstrap` makes a tree, and the recipe has a `base-image` that is one | remove the stage, or the `base-image`",
             ),
             ("disk: {}", "3:1 `disk` lacks the key `size` | `size`: Size of the disk, a multiple of 1 MiB."),
-            (
-                "engine: nativ",
-                "3:9 `engine` cannot be `nativ` | possible: `native-ostree`, `plain`, `bootc`",
-            ),
+            ("engine: nativ", "3:9 `engine` cannot be `nativ` | possible: `native-ostree`, `plain`, `bootc`"),
         ],
     );
     assert_eq!(
-        said("name: x\nengine: plain\nstages: [{ type: debootstrap, options: { suite: trixie } }]\ndisk: { size: 4GiB }\n"),
+        said(
+            "name: x\nengine: plain\nstages: [{ type: debootstrap, options: { suite: trixie } }]\ndisk: { size: 4GiB }\n"
+        ),
         "2:9 `engine` says how a container image becomes a system, and there is none | add a `base-image`, or remove the key\n"
     );
-    assert_eq!(said("name: x\nbase-image: 'a b'\n"), "2:13 this is no reference of an image | for instance `oci:./image:latest`\n");
+    assert_eq!(
+        said("name: x\nbase-image: 'a b'\n"),
+        "2:13 this is no reference of an image | for instance `oci:./image:latest`\n"
+    );
     // A key without a value is as if it were left out.
     assert!(said("name: x\nbase-image:\n").contains("the recipe lacks the key `stages`"));
 }
