@@ -2,12 +2,14 @@
 
 use crate::context::Context;
 use crate::disk;
+use crate::ostree;
 use crate::paths;
+use crate::plain;
 use crate::report::{self, Explain};
 use crate::stage::Site;
 use particle_vm_protocol::message::Built;
 use particle_vm_protocol::plan::STEP_DEADLINE;
-use particle_vm_protocol::{Failure, FailureKind, Plan};
+use particle_vm_protocol::{Engine, Failure, FailureKind, Plan};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -25,17 +27,29 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
     let target = context.machine().target.as_ref();
     let target = target.ok_or_else(|| report::plain(FailureKind::Agent, "the machine has no target disk"))?;
     remove(Path::new(paths::TREE))?;
+    let deadline = Some(Duration::from_secs(STEP_DEADLINE));
     let mut site = Site::new(context, plan);
+    match plan.base.as_ref().map(|base| (base.engine, base)) {
+        None => {}
+        Some((Engine::Plain, base)) => context.stage(0, "unpack", deadline, |context| {
+            plain::unpack(context, base, Path::new(paths::TREE))?;
+            site.enter()
+        })?,
+        Some((Engine::NativeOstree, base)) => return ostree::build(context, plan, base, target),
+        Some((engine, _)) => {
+            return Err(report::plain(FailureKind::Agent, format!("the agent has no engine `{engine}`")));
+        }
+    }
+    let before = plan.steps_before_stages();
     for (index, planned) in plan.stages.iter().enumerate() {
         let deadline = Some(site.deadline(index));
-        context.stage(index, &planned.title, deadline, |_| site.perform(index))?;
+        context.stage(before + index, &planned.title, deadline, |_| site.perform(index))?;
     }
-    let after = plan.stages.len();
-    let deadline = Some(Duration::from_secs(STEP_DEADLINE));
+    let after = before + plan.stages.len();
     context.stage(after, "initramfs", deadline, |_| site.complete())?;
     let (tree, empty) = context.stage(after + 1, "disk", deadline, |context| {
         let tree = site.leave()?;
-        Ok((tree, disk::format(context, &plan.disk, target)?))
+        Ok((tree, disk::format(context, &plan.disk, target, false)?))
     })?;
     let filled = context.stage(after + 2, "files", deadline, |context| empty.fill(context, tree.root()))?;
     let content_bytes = context.stage(after + 3, "boot", deadline, |context| filled.finish(context, plan))?;
@@ -54,7 +68,7 @@ fn remove(path: &Path) -> Result<(), Failure> {
 }
 
 /// The installed packages in dpkg's database, as `name:architecture` and version.
-fn packages(status: &str) -> BTreeMap<String, String> {
+pub(crate) fn packages(status: &str) -> BTreeMap<String, String> {
     let stanza = |stanza: &str| {
         let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         // The third word is the state; a package that was removed leaves a stanza.

@@ -6,6 +6,7 @@ use crate::tree::{Tree, TreeError};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -193,11 +194,17 @@ impl Chroot {
         Tree::open(&self.root).map_err(cannot(format!("open {}", self.root.display())))
     }
 
+    /// Whether the tree itself is mounted read-only.
+    fn is_read_only(&self) -> bool {
+        statvfs(&self.root).is_ok_and(|state| state.flags().contains(FsFlags::ST_RDONLY))
+    }
+
     fn forbid_services(&mut self) -> Result<(), ChrootError> {
         let tree = self.tree()?;
         // Without sysvinit's tools there is nothing that asks. A link is the alternative that a package provides; it is
         // that package's business.
-        if !tree.is_folder("/usr/sbin") || tree.link_target(POLICY).is_some() {
+        // In a deployment nothing is installed, and its /usr cannot be written to.
+        if self.is_read_only() || !tree.is_folder("/usr/sbin") || tree.link_target(POLICY).is_some() {
             return Ok(());
         }
         self.policy = match tree.stat(POLICY) {

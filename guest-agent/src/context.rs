@@ -7,18 +7,23 @@ use crate::outbox::Outbox;
 use crate::paths;
 use crate::process::lines::Lines;
 use crate::process::{self, Command, Limits};
-use crate::report;
+use crate::report::{self, Explain};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::statvfs::statvfs;
 use nix::sys::time::TimeValLike;
 use particle_vm_protocol::{Failure, FailureKind, FromGuest};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{self, BufWriter, PipeWriter, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How many lines of a failed command's output go into the failure.
 const LAST_LINES: usize = 50;
+
+/// How many bytes go to a command at a time.
+const FED: usize = 256 << 10;
 
 /// The surroundings of a job: the way to the host, the machine, the stage that runs.
 #[derive(Debug)]
@@ -117,6 +122,35 @@ impl Context {
             .map_err(|_| report::plain(FailureKind::Command, format!("the output of {command} is not UTF-8")))
     }
 
+    /// Run a command whose standard input is what `feed` writes, however much that is.
+    ///
+    /// # Errors
+    /// As [`Context::run`]; and when `feed` fails for another reason than that the command reads no more.
+    pub fn run_fed(
+        &self,
+        command: Command,
+        feed: impl FnOnce(&mut dyn Write) -> Result<(), Failure> + Send,
+    ) -> Result<(), Failure> {
+        let (reader, writer) = io::pipe().explain(FailureKind::Agent, || "cannot make a pipe")?;
+        let command = command.stdin(reader.into());
+        let closed = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let feeder = scope.spawn(|| {
+                let mut pipe = BufWriter::with_capacity(FED, Pipe { writer, closed: &closed });
+                feed(&mut pipe)?;
+                pipe.flush().explain(FailureKind::Agent, || "cannot write to a pipe")
+            });
+            let result = self.run(&command);
+            // The last end to read from; whoever still writes learns of it now.
+            drop(command);
+            match feeder.join() {
+                Ok(Err(failure)) if !closed.load(Ordering::Relaxed) => Err(failure),
+                // A panic has powered the machine off.
+                _ => result,
+            }
+        })
+    }
+
     fn run_with(&self, command: &Command, captured: Option<&mut Vec<u8>>) -> Result<(), Failure> {
         let deadline = self.current().as_ref().and_then(|stage| stage.deadline);
         let limits = Limits { cancel: &self.cancel, deadline };
@@ -169,6 +203,26 @@ impl Context {
             let used = (state.blocks() - state.blocks_free()) * state.fragment_size();
             self.scratch_peak.fetch_max(used, Ordering::Relaxed);
         }
+    }
+}
+
+/// A pipe to a command, which remembers that the command has closed it.
+struct Pipe<'a> {
+    writer: PipeWriter,
+    closed: &'a AtomicBool,
+}
+
+impl Write for Pipe<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.writer.write(bytes);
+        if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

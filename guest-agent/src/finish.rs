@@ -16,7 +16,7 @@ use std::time::Duration;
 const SCRIPT: &str = "/usr/lib/particle-vm/finish";
 
 /// Folders of the root whose contents are of this run only.
-const TRANSIENT: [&str; 9] = ["dev", "proc", "run", "scratch", "staging", "sys", "target", "tmp", "work"];
+const TRANSIENT: [&str; 10] = ["base", "dev", "proc", "run", "scratch", "staging", "sys", "target", "tmp", "work"];
 
 /// Run the appliance's script and put the files that it has changed into an archive in the staging share.
 ///

@@ -30,6 +30,7 @@ pub fn plan(stages: &str) -> Plan {
     Plan {
         name: "test".into(),
         architecture: "amd64".into(),
+        base: None,
         stages: stages.into_iter().enumerate().map(planned).collect(),
         disk: Disk {
             size: 1 << 30,

@@ -20,3 +20,7 @@ pub const WORK: &str = "/work";
 
 /// Where files for the host go. Missing when the VM was started without the share.
 pub const STAGING: &str = "/staging";
+
+/// The layers of the container image that the build starts from, read-only. Missing when the VM was started without the
+/// share.
+pub const BASE: &str = "/base";

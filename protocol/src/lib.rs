@@ -4,12 +4,14 @@
 //! source, so there is one version of each type; [`PROTOCOL_VERSION`] and the build id in the handshake keep an agent
 //! from another build out.
 
+pub mod base;
 pub mod disk;
 pub mod frame;
 pub mod message;
 pub mod plan;
 pub mod stage;
 
+pub use base::{Base, BaseLayer, Engine};
 pub use disk::{Disk, Filesystem, FormattedFilesystem, Partition, PartitionKind, SectorSize};
 pub use message::{Failure, FailureKind, FromGuest, FromHost, Job, JobResult};
 pub use plan::{Plan, PlannedStage};
@@ -34,10 +36,12 @@ pub const GUEST_PROXY_ADDRESS: &str = "127.0.0.1:3128";
 /// a stream more would end the channel.
 pub const MAX_NETWORK_STREAMS: usize = 128;
 
-/// Mount tags of the two virtiofs shares.
+/// Mount tags of the virtiofs shares.
 pub mod share {
     /// The folder of the recipe, read-only.
     pub const WORK: &str = "work";
+    /// The layers of the container image that a build starts from, read-only.
+    pub const BASE: &str = "base";
     /// Where the guest leaves files for the host, read-write.
     pub const STAGING: &str = "staging";
     /// The file in [`STAGING`] with what [`crate::Job::Finish`] has made: a tar archive of the files that were changed; a

@@ -61,7 +61,7 @@ pub enum FromGuest {
     Pong(u64),
     /// A stage, or another step with a name of its own, begins.
     StageStarted {
-        /// Position in [`Plan::stages`]; the steps after the stages count on from there.
+        /// Position among the steps of the job: those before the stages, [`Plan::stages`], those after them.
         index: usize,
         /// What people call it, for instance `3/9 apt`.
         title: String,

@@ -1,5 +1,6 @@
 //! The plan: a fully resolved build, the unit of work that a VM runs.
 
+use crate::base::{Base, Engine};
 use crate::disk::Disk;
 use crate::stage::Stage;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,9 @@ pub struct Plan {
     pub name: String,
     /// Debian's name of the architecture, `amd64`.
     pub architecture: String,
+    /// The container image that the build starts from; without one the first stage makes a tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
     /// What to do, in order.
     pub stages: Vec<PlannedStage>,
     /// The disk that is made of the tree when the stages have run.
@@ -27,6 +31,18 @@ pub struct Plan {
     /// Lines for the `apt.conf` that is in force while the stages run (`Acquire::Check-Valid-Until "false";`), taken
     /// from the host's own apt configuration. They do not stay in the image.
     pub apt_conf: Vec<String>,
+}
+
+impl Plan {
+    /// How many steps come before the stages: what makes a tree of a container image. A deployment lies on its disk from
+    /// the beginning, so that the disk comes first.
+    pub fn steps_before_stages(&self) -> usize {
+        match self.base.as_ref().map(|base| base.engine) {
+            None => 0,
+            Some(Engine::Plain) => 1,
+            Some(Engine::NativeOstree | Engine::Bootc) => 3,
+        }
+    }
 }
 
 /// One stage with what the host has resolved for it.

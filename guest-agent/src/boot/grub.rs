@@ -66,7 +66,7 @@ pub fn settings(plan: &Plan, timeout: u32) -> String {
 }
 
 /// Unit and speed of `console=ttyS0,115200n8`.
-fn serial(argument: &str) -> Option<(u32, u32)> {
+pub(super) fn serial(argument: &str) -> Option<(u32, u32)> {
     let (unit, options) =
         argument.strip_prefix("console=ttyS").map(|rest| rest.split_once(',').unwrap_or((rest, "")))?;
     let digits: String = options.chars().take_while(char::is_ascii_digit).collect();

@@ -1,5 +1,6 @@
 //! Making the image bootable.
 
+pub mod deployment;
 mod devices;
 pub mod grub;
 pub mod systemd_boot;

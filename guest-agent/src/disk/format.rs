@@ -8,13 +8,17 @@ use particle_vm_protocol::{Failure, FailureKind, Filesystem, FormattedFilesystem
 use std::path::Path;
 
 /// Features that mke2fs(8) of Debian 13 turns on and GRUB 2.06 of Debian 12 does not know.
-const EXT4_WITHOUT: &str = "^metadata_csum_seed,^orphan_file";
+const EXT4_FEATURES: &str = "^metadata_csum_seed,^orphan_file";
+
+/// Beside them, where OSTree may ask the kernel to check its files.
+const VERITY: &str = "verity";
 
 /// The disk is a new sparse file: what is not written reads as zero, and the zeros of inode tables and of the journal
 /// need not be written, neither now nor by the kernel at the first mount.
 const EXT4_EXTENDED: &str = "assume_storage_prezeroed=1,lazy_itable_init=0,nodiscard";
 
-/// Make a file system on `device`, which has `size` bytes.
+/// Make a file system on `device`, which has `size` bytes; with `verity` one that can have fs-verity where its kind needs
+/// to know that when it is made.
 ///
 /// # Errors
 /// When the tool fails, or the device is too small.
@@ -24,6 +28,7 @@ pub fn make(
     device: &Path,
     size: u64,
     sector_size: SectorSize,
+    verity: bool,
 ) -> Result<(), Failure> {
     let FormattedFilesystem { kind, label, uuid } = filesystem;
     let command = match kind {
@@ -31,7 +36,7 @@ pub fn make(
             "-q",
             "-F",
             "-O",
-            EXT4_WITHOUT,
+            &ext4_features(verity),
             "-E",
             &format!("{EXT4_EXTENDED},hash_seed={uuid}"),
             "-U",
@@ -63,6 +68,10 @@ pub fn make(
         _ => command.args(["-L", label]),
     };
     context.run(&labelled.arg(device))
+}
+
+fn ext4_features(verity: bool) -> String {
+    if verity { format!("{EXT4_FEATURES},{VERITY}") } else { EXT4_FEATURES.to_owned() }
 }
 
 /// The options with which it is mounted while it is filled; nothing reads it before it is unmounted. Of the recipe's

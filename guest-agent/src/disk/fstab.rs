@@ -1,6 +1,6 @@
 //! fstab(5) of the image.
 
-use particle_vm_protocol::{Disk, Filesystem, Partition};
+use particle_vm_protocol::{Disk, Filesystem, Partition, PartitionKind};
 
 /// Its path.
 pub const PATH: &str = "/etc/fstab";
@@ -33,6 +33,20 @@ pub fn merge(before: &str, disk: &Disk) -> String {
         }
     }
     table
+}
+
+/// `disk` with the partitions only that the table of a deployment names. Its root is found by the kernel's arguments, and
+/// `/var` is bound from it; the EFI system partition is of no use to a running system. `/boot` is for ostree to write to.
+pub fn of_deployment(disk: &Disk) -> Disk {
+    let mut disk = disk.clone();
+    disk.partitions
+        .retain(|partition| partition.kind != PartitionKind::Esp && partition.mountpoint.as_deref() != Some("/"));
+    for boot in disk.partitions.iter_mut().filter(|partition| partition.mountpoint.as_deref() == Some("/boot")) {
+        if boot.options.is_empty() {
+            boot.options = vec!["ro".into()];
+        }
+    }
+    disk
 }
 
 /// How many folders lie above a mount point: what is mounted on comes before what is mounted there.
@@ -77,7 +91,7 @@ fn escape(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use particle_vm_protocol::{FormattedFilesystem, PartitionKind, SectorSize};
+    use particle_vm_protocol::{FormattedFilesystem, SectorSize};
 
     fn partition(kind: Option<Filesystem>, uuid: &str, mountpoint: Option<&str>) -> Partition {
         Partition {
@@ -119,6 +133,17 @@ mod tests {
                 "UUID=swap none swap sw 0 0",
             ]
         );
+    }
+
+    #[test]
+    fn a_deployment_mounts_what_it_has_beside_its_root() {
+        let mut disk = disk();
+        disk.partitions[1].kind = PartitionKind::Esp;
+        disk.partitions.push(partition(Some(Filesystem::Ext4), "data", Some("/var/data")));
+        let table = merge("", &of_deployment(&disk));
+        let lines: Vec<_> = table.lines().skip(1).collect();
+        let swap = "UUID=swap none swap sw 0 0";
+        assert_eq!(lines, ["UUID=boot /boot xfs ro 0 0", "UUID=data /var/data ext4 defaults 0 2", swap]);
     }
 
     #[test]

@@ -30,13 +30,21 @@ pub struct Mounts {
 }
 
 impl Mounts {
-    /// Mount the file systems of all `partitions` that have a mount point beneath `root`.
+    /// Nothing yet.
+    pub fn none() -> Self {
+        Self { points: Vec::new() }
+    }
+
+    /// Mount file systems at their mount points beneath `root`.
     ///
     /// # Errors
     /// When one cannot be mounted. Those before it are unmounted then.
-    pub fn new(root: &Path, partitions: &[Filled<'_>]) -> Result<Self, Failure> {
-        let mut mounts = Self { points: Vec::new() };
-        let mut sorted: Vec<_> = partitions.iter().filter_map(|filled| Some((filled.mountpoint()?, filled))).collect();
+    pub fn new<'a, 'b: 'a>(
+        root: &Path,
+        partitions: impl Iterator<Item = (String, &'a Filled<'b>)>,
+    ) -> Result<Self, Failure> {
+        let mut mounts = Self::none();
+        let mut sorted: Vec<_> = partitions.collect();
         sorted.sort_by_key(|(point, _)| fstab::depth(point));
         fs::create_dir_all(root).explain(FailureKind::Agent, || format!("cannot make {}", root.display()))?;
         for (point, filled) in sorted {
@@ -46,19 +54,29 @@ impl Mounts {
                 // What lies above is a new file system with nothing but folders in it.
                 Tree::open(root)
                     .explain(FailureKind::Agent, || format!("cannot open {}", root.display()))?
-                    .make_folder(point, Attributes::root(0o755))?;
+                    .make_folder(&point, Attributes::root(0o755))?;
                 root.join(point.trim_start_matches('/'))
             };
-            let kind = filled.filesystem.kind;
-            let options = format::mount_options(kind, &filled.partition.options);
-            let options = Some(options.as_str()).filter(|options| !options.is_empty());
-            mount(Some(&filled.device), &path, Some(kind.name()), MsFlags::MS_NOATIME, options)
-                .explain(FailureKind::Agent, || {
-                    format!("cannot mount {} at {}", filled.device.display(), path.display())
-                })?;
-            mounts.points.push(path);
+            mounts.add(&path, filled)?;
         }
         Ok(mounts)
+    }
+
+    /// Mount one more, at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be mounted.
+    pub fn add(&mut self, path: &Path, filled: &Filled<'_>) -> Result<(), Failure> {
+        fs::create_dir_all(path).explain(FailureKind::Agent, || format!("cannot make {}", path.display()))?;
+        let kind = filled.filesystem.kind;
+        let options = format::mount_options(kind, &filled.partition.options);
+        let options = Some(options.as_str()).filter(|options| !options.is_empty());
+        mount(Some(&filled.device), path, Some(kind.name()), MsFlags::MS_NOATIME, options)
+            .explain(FailureKind::Agent, || {
+                format!("cannot mount {} at {}", filled.device.display(), path.display())
+            })?;
+        self.points.push(path.to_owned());
+        Ok(())
     }
 
     /// Bytes that the files occupy.

@@ -82,6 +82,7 @@ pub(super) fn mount_shares() -> Result<(), MountError> {
         let tag = tag.trim_end();
         let (point, flags) = match tag {
             share::WORK => (paths::WORK, SAFE.union(MsFlags::MS_RDONLY)),
+            share::BASE => (paths::BASE, SAFE.union(MsFlags::MS_RDONLY)),
             share::STAGING => (paths::STAGING, SAFE),
             _ => continue,
         };

@@ -5,7 +5,9 @@ use particle_vm_protocol::GUEST_PROXY_ADDRESS;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Longest command line in a message, in characters. Some have hundreds of packages.
 const SHOWN: usize = 400;
@@ -17,6 +19,7 @@ pub struct Command {
     pub(super) root: Option<PathBuf>,
     pub(super) environment: BTreeMap<OsString, OsString>,
     pub(super) input: Vec<u8>,
+    pub(super) stdin: Option<Arc<OwnedFd>>,
 }
 
 impl Command {
@@ -39,6 +42,7 @@ impl Command {
             root: None,
             environment: environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             input: Vec::new(),
+            stdin: None,
         }
     }
 
@@ -67,6 +71,13 @@ impl Command {
     #[must_use]
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = bytes.into();
+        self
+    }
+
+    /// What it reads from its standard input, instead of [`Command::input`]: a file, or a pipe that something writes to.
+    #[must_use]
+    pub fn stdin(mut self, stdin: OwnedFd) -> Self {
+        self.stdin = Some(Arc::new(stdin));
         self
     }
 

@@ -180,13 +180,17 @@ fn connect<'a>(
     } else {
         stderr.try_clone()?
     };
-    let stdio = Stdio { stdin: input(&command.input)?, stdout: stdout.into(), stderr: stderr.into(), terminal: false };
+    let stdio = Stdio { stdin: input(command)?, stdout: stdout.into(), stderr: stderr.into(), terminal: false };
     Ok((stdio, Streams { pipes, captured, output, buffer: vec![0; 64 << 10] }))
 }
 
-/// A descriptor to read `bytes` from. A file in memory, because a pipe would have to be written to while the command
-/// runs.
-fn input(bytes: &[u8]) -> io::Result<OwnedFd> {
+/// A descriptor to read the input from. Bytes are in a file in memory, because a pipe would have to be written to while
+/// the command runs.
+fn input(command: &Command) -> io::Result<OwnedFd> {
+    if let Some(stdin) = &command.stdin {
+        return stdin.try_clone();
+    }
+    let bytes = &command.input;
     if bytes.is_empty() {
         return Ok(File::open("/dev/null")?.into());
     }

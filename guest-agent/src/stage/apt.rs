@@ -1,7 +1,7 @@
 //! `apt`: install packages.
 
 use super::ahead::{self, Ahead};
-use super::{Site, again, debconf, locale, sources, suites};
+use super::{Site, again, debconf, locale, read_only, sources, suites};
 use particle_vm_protocol::Failure;
 use particle_vm_protocol::stage::Apt;
 
@@ -43,6 +43,9 @@ fn install_with(site: &mut Site<'_>, packages: &[&str], ahead: &Ahead) -> Result
 pub(super) fn install(site: &mut Site<'_>, packages: &[&str], with_recommends: bool) -> Result<(), Failure> {
     if packages.is_empty() {
         return Ok(());
+    }
+    if site.in_deployment() {
+        return Err(read_only(&format!("apt-get install {}", packages.join(" "))));
     }
     if !with_recommends && are_installed(site, packages)? {
         site.context.output("the packages are installed already");

@@ -97,6 +97,21 @@ pub(super) fn clean(tree: &Tree, own: &BTreeSet<String>) -> Result<(), Failure> 
     resolver(tree)
 }
 
+/// What tools leave in the `/etc` of a deployment that the image does not have: copies of what they have changed.
+const LEFTOVERS: [&str; 7] =
+    ["/etc/.pwd.lock", "/etc/group-", "/etc/gshadow-", "/etc/passwd-", "/etc/shadow-", "/etc/subgid-", "/etc/subuid-"];
+
+/// The same for a deployment, in which everything but what the recipe's stages have made comes from the image.
+///
+/// # Errors
+/// When something cannot be removed.
+pub(super) fn clean_deployment(tree: &Tree, own: &BTreeSet<String>) -> Result<(), Failure> {
+    for path in LEFTOVERS.into_iter().filter(|path| !own.contains(*path) && !tree.exists(&format!("/usr{path}"))) {
+        tree.remove(path)?;
+    }
+    Ok(())
+}
+
 /// Whether the recipe has written `path`, or something beneath it.
 fn is_own(own: &BTreeSet<String>, path: &str) -> bool {
     own.contains(path)

@@ -70,18 +70,37 @@ fn add<'a>(list: &str, lines: impl IntoIterator<Item = &'a str>) -> String {
 
 /// Generate locales, installing what does it.
 fn generate(site: &mut Site<'_>, names: &BTreeSet<&str>) -> Result<(), Failure> {
+    if site.in_deployment() {
+        return check(site, names);
+    }
     let lines: String = names.iter().filter_map(|name| guess(name)).collect();
     prepare(site, &lines)?;
     apt::install(site, &["locales"], false)?;
     write_list(site.tree()?, names)?;
-    let command = site.command("locale")?.arg("-a");
-    let there = site.context.capture(&command)?;
-    let there: BTreeSet<_> = there.lines().map(normal).collect();
+    let there = there(site)?;
     if names.iter().any(|name| !there.contains(&normal(name))) {
         let command = site.command("locale-gen")?;
         site.context.run(&command)?;
     }
     Ok(())
+}
+
+/// The locales that the tree has.
+fn there(site: &Site<'_>) -> Result<BTreeSet<String>, Failure> {
+    let command = site.command("locale")?.arg("-a");
+    Ok(site.context.capture(&command)?.lines().map(normal).collect())
+}
+
+/// Those of a deployment come with its image.
+fn check(site: &Site<'_>, names: &BTreeSet<&str>) -> Result<(), Failure> {
+    let there = there(site)?;
+    match names.iter().find(|name| !there.contains(&normal(name))) {
+        Some(name) => Err(wrong(format!(
+            "the image has no locale `{name}`, and it cannot be generated: /usr is read-only; generate it in the container \
+             image, or use `C.UTF-8`"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Put the locales into the list of locale-gen(8), beside those that are in it.

@@ -28,7 +28,7 @@ use crate::paths;
 use crate::process::Command;
 use crate::report::{self, Explain};
 use crate::tree::Tree;
-use particle_vm_protocol::{Failure, FailureKind, Plan, Stage};
+use particle_vm_protocol::{Engine, Failure, FailureKind, Plan, Stage};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -92,6 +92,14 @@ impl<'a> Site<'a> {
     /// When it fails.
     pub fn perform(&mut self, index: usize) -> Result<(), Failure> {
         let Some(planned) = self.plan.stages.get(index) else { return Ok(()) };
+        if self.in_deployment() {
+            match &planned.stage {
+                Stage::Debootstrap(_) | Stage::Apt(_) => return Err(read_only(planned.stage.name())),
+                // Both are done when the deployment is made and its boot loader installed.
+                Stage::Kernel(_) | Stage::Bootloader(_) => return Ok(()),
+                _ => {}
+            }
+        }
         let result = match &planned.stage {
             Stage::Debootstrap(options) => debootstrap::perform(self, index, options),
             Stage::Sources(options) => sources::perform(self, options),
@@ -113,6 +121,11 @@ impl<'a> Site<'a> {
             self.requested.clear();
         }
         result
+    }
+
+    /// Whether the tree is a deployment, of which only `/etc` and `/var` can be written to.
+    fn in_deployment(&self) -> bool {
+        self.plan.base.as_ref().is_some_and(|base| base.engine != Engine::Plain)
     }
 
     /// How long the stage at `index` of the plan may take. Some do work for later ones, and have their time for it.
@@ -181,6 +194,17 @@ impl<'a> Site<'a> {
         Ok(tree)
     }
 
+    /// End the work in a deployment. Nothing of the build is mounted in it any more.
+    ///
+    /// # Errors
+    /// When there is none, or something in it is in use.
+    pub fn leave_deployment(mut self) -> Result<Tree, Failure> {
+        let Inside { tree, chroot } = self.inside.take().ok_or_else(no_tree)?;
+        chroot.leave().explain(FailureKind::Agent, || "cannot leave the deployment")?;
+        cleanup::clean_deployment(&tree, &self.own)?;
+        Ok(tree)
+    }
+
     fn inside(&self) -> Result<&Inside, Failure> {
         self.inside.as_ref().ok_or_else(no_tree)
     }
@@ -205,6 +229,14 @@ fn apt_options(plan: &Plan) -> impl Iterator<Item = &str> {
 
 fn no_tree() -> Failure {
     report::plain(FailureKind::Input, "there is no tree to work on: a build begins with the stage `debootstrap`")
+}
+
+/// Why a stage that installs something cannot work in a deployment.
+fn read_only(what: &str) -> Failure {
+    wrong(format!(
+        "`{what}` would have to write to /usr, which comes from the container image and is read-only; install it there, \
+         or build with the engine `plain`"
+    ))
 }
 
 /// A failure because of what a stage's options say.

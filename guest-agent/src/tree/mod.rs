@@ -4,8 +4,10 @@
 //! go round in circles. Every path is resolved by the kernel with the tree's root as `/` (`openat2(2)`,
 //! `RESOLVE_IN_ROOT`), so that nothing outside is read or written, whatever the links say.
 
+mod raw;
 mod write;
 
+pub use raw::Place;
 pub use write::Attributes;
 
 use crate::report;
@@ -148,9 +150,10 @@ impl Tree {
     }
 
     /// Open what `path` leads to.
-    fn resolve(&self, path: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
-        let relative = path.trim_start_matches('/');
-        let relative = if relative.is_empty() { "." } else { relative };
+    fn resolve(&self, path: impl AsRef<[u8]>, flags: OFlag) -> Result<OwnedFd, Errno> {
+        let path = path.as_ref();
+        let relative = &path[path.iter().take_while(|byte| **byte == b'/').count()..];
+        let relative = if relative.is_empty() { b"." } else { relative };
         let how = OpenHow::new()
             .flags(flags | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);

@@ -48,6 +48,7 @@ pub async fn run(
         scratch: None,
         target: None,
         work_share: None,
+        base_share: None,
         staging_share: Some(staging.clone()),
         network: None,
         workspace: own,

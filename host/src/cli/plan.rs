@@ -5,6 +5,7 @@ use super::{EXIT_CODES, stdout};
 use crate::dirs::Dirs;
 use crate::engine::prepare;
 use crate::error::Result;
+use crate::ui::Ui;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -36,9 +37,9 @@ impl Plan {
     ///
     /// # Errors
     /// When something is wrong with the recipe, or no mirror is known.
-    pub async fn run(self) -> Result<u8> {
+    pub async fn run(self, ui: &Ui) -> Result<u8> {
         let options = self.otherwise.options(&self.recipe, &self.machine, &self.sources);
-        let prepared = prepare(&options, &Dirs::new()?).await?;
+        let prepared = prepare(&options, &Dirs::new()?, &ui.events()).await?;
         stdout::print_json(&prepared.planned)?;
         Ok(0)
     }

@@ -90,6 +90,7 @@ async fn start(request: &Request, hypervisor: &Hypervisor, appliance: &Appliance
         scratch: None,
         target: None,
         work_share: None,
+        base_share: None,
         staging_share: None,
         network: None,
         workspace: workspace.path().to_owned(),

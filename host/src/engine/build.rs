@@ -74,6 +74,9 @@ impl Build {
         config.cpus = needs.cpus;
         config.scratch = Some(Disk { path: workspace.path().join("scratch.raw"), bytes: needs.scratch_bytes });
         config.target = Some(Disk { path: folder.target(), bytes: needs.target_bytes });
+        if let Some(base) = &prepared.base {
+            config.base_share = Some(base.unpack(workspace.path(), events).await?);
+        }
         let files = files::Reading::start(&prepared.recipe);
         let shared = !files::named(&prepared.recipe).is_empty();
         config.work_share = shared.then(|| prepared.recipe.folder().to_owned());

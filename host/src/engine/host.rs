@@ -88,6 +88,7 @@ impl Host {
             scratch: None,
             target: None,
             work_share: None,
+            base_share: None,
             staging_share: None,
             network: None,
             workspace: workspace.to_owned(),

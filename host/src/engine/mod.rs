@@ -1,5 +1,6 @@
 //! The verbs as library functions: what is done in which order. They emit events and know nothing of terminals.
 
+mod base;
 pub mod boot;
 mod build;
 mod error;

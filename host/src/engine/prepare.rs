@@ -1,9 +1,11 @@
 //! What is settled before anything is started: recipe, mirror, plan, formats, folder of the outputs.
 
+use super::base::Fetched;
 use super::host::{Sources, processors};
 use crate::apt;
 use crate::dirs::Dirs;
 use crate::error::Result;
+use crate::event::Events;
 use crate::output::{Format, Others, space};
 use crate::plan::{HostFacts, Overrides, Planned, plan};
 use crate::recipe::{self, Findings, Recipe};
@@ -37,6 +39,8 @@ pub struct Options {
 pub struct Prepared {
     /// The recipe.
     pub recipe: Recipe,
+    /// The container image that it starts from.
+    pub base: Option<Fetched>,
     /// What the host knows beside it.
     pub facts: HostFacts,
     /// The plan, with the deadlines of an emulated VM.
@@ -51,22 +55,29 @@ pub struct Prepared {
 ///
 /// # Errors
 /// When something is wrong with the recipe, or no mirror is known.
-pub async fn prepare(options: &Options, dirs: &Dirs) -> Result<Prepared> {
-    let recipe = recipe::load(&options.recipe, &options.variables)?;
+pub async fn prepare(options: &Options, dirs: &Dirs, events: &Events) -> Result<Prepared> {
+    let mut recipe = recipe::load(&options.recipe, &options.variables)?;
     recipe.check_formats(&options.formats)?;
     let output = options.output.clone().unwrap_or_else(|| default_output(&recipe.name));
     let work_dir = options.work_dir.clone().unwrap_or_else(|| dirs.work());
     apart(&recipe, &[(&output, "--output"), (&work_dir, "--work-dir")])?;
+    let base = Fetched::of(&mut recipe, dirs, events).await?;
     let mirror = match apt::named_mirror(options.sources.mirror.as_deref())? {
         Some(named) => Some(named),
-        // A recipe that names its own needs none of the host.
-        None if names_mirror(&recipe) => None,
+        // A recipe that names its own needs none of the host, nor does one that fetches no packages.
+        None if names_mirror(&recipe) || !takes_mirror(&recipe) => None,
         None => Some(apt::mirror(None, dirs).await?),
     };
-    let facts = HostFacts { mirror, apt_conf: apt::settings().await?, emulated: true, cpus: processors() };
+    let facts = HostFacts {
+        mirror,
+        apt_conf: apt::settings().await?,
+        emulated: true,
+        cpus: processors(),
+        base: base.as_ref().map(|base| base.facts.clone()),
+    };
     let planned = plan(&recipe, &facts, &options.overrides)?;
     let formats = if options.formats.is_empty() { recipe.output.formats.clone() } else { options.formats.clone() };
-    Ok(Prepared { recipe, facts, planned, formats, output })
+    Ok(Prepared { recipe, base, facts, planned, formats, output })
 }
 
 /// Where the outputs of a recipe called `name` are put without `--output`.
@@ -95,6 +106,11 @@ fn apart(recipe: &Recipe, places: &[(&Path, &str)]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the mirror of the build is written into the image: those of `sources` without an address.
+fn takes_mirror(recipe: &Recipe) -> bool {
+    recipe.base_image.is_none() || recipe.stages.iter().any(|stage| matches!(stage.stage, Stage::Sources(_)))
 }
 
 fn names_mirror(recipe: &Recipe) -> bool {
@@ -130,7 +146,7 @@ mod tests {
             let mut options = options(folder.path(), &format!("{copy}disk: {{ size: 4GiB }}\n"));
             options.output = Some(folder.path().join(output));
             options.work_dir = Some("/var/tmp".into());
-            let prepared = prepare(&options, &dirs).await;
+            let prepared = prepare(&options, &dirs, &Events::none()).await;
             let said = prepared.err().map(|error| error.get().details().unwrap_or_default());
             assert_eq!(said.is_some(), message.is_some(), "{said:?}");
             assert!(message.is_none_or(|message| said.unwrap().contains(message)));
@@ -142,9 +158,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dirs = Dirs::at(folder.path());
         let mut options = options(folder.path(), "disk: { size: 4TiB }\noutput: { formats: [raw] }\n");
-        assert!(prepare(&options, &dirs).await.is_ok());
+        assert!(prepare(&options, &dirs, &Events::none()).await.is_ok());
         options.formats = vec![Format::Vhd];
-        let error = prepare(&options, &dirs).await.unwrap_err();
+        let error = prepare(&options, &dirs, &Events::none()).await.unwrap_err();
         assert_eq!(error.get().class(), Class::Usage);
         let said = error.get().details().unwrap();
         assert!(said.contains("`--format vhd`: a vhd holds at most 2040GiB"), "{said}");

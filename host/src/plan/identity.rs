@@ -1,5 +1,6 @@
 //! UUIDs that follow from the recipe, so that the same recipe gives the same image.
 
+use super::{BaseFacts, HostFacts};
 use crate::recipe::Recipe;
 use uuid::Uuid;
 
@@ -12,9 +13,12 @@ pub struct Identity(Uuid);
 impl Identity {
     /// From what the recipe puts into the image. What else it says, for instance its tests, does not
     /// change the image.
-    pub fn new(recipe: &Recipe) -> Self {
+    pub fn new(recipe: &Recipe, facts: &HostFacts) -> Self {
         let stages: Vec<_> = recipe.stages.iter().map(|stage| &stage.stage).collect();
-        let content = serde_json::json!({ "name": recipe.name, "stages": stages, "disk": recipe.disk });
+        let mut content = serde_json::json!({ "name": recipe.name, "stages": stages, "disk": recipe.disk });
+        if let Some(BaseFacts { base, .. }) = &facts.base {
+            content["base"] = serde_json::json!([base.engine, base.digest]);
+        }
         Self(Uuid::new_v5(&NAMESPACE, content.to_string().as_bytes()))
     }
 

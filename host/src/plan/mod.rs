@@ -13,7 +13,7 @@ pub use needs::Needs;
 use crate::error::{Class, Classify};
 use crate::recipe::{Findings, GIB, MIB, Path, Recipe, Size, firmwares, layout, root_argument};
 use particle_vm_protocol::frame::{FrameError, MAX_FRAME};
-use particle_vm_protocol::{FromHost, Job, PartitionKind, Plan, PlannedStage, Stage, frame};
+use particle_vm_protocol::{Base, FromHost, Job, PartitionKind, Plan, PlannedStage, Stage, frame};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -29,6 +29,17 @@ pub struct HostFacts {
     pub emulated: bool,
     /// Processors of the host.
     pub cpus: u32,
+    /// The container image that the recipe starts from.
+    pub base: Option<BaseFacts>,
+}
+
+/// What the host knows of a container image.
+#[derive(Debug, Clone)]
+pub struct BaseFacts {
+    /// The image. What boots it is for the recipe to say.
+    pub base: Base,
+    /// About how many bytes its files take.
+    pub content_bytes: u64,
 }
 
 /// What the command line says otherwise than the recipe.
@@ -99,13 +110,15 @@ impl Classify for PlanError {
 /// # Errors
 /// When no mirror is known, and when parts of the recipe do not fit together.
 pub fn plan(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Result<Planned, PlanError> {
-    let identity = identity::Identity::new(recipe);
+    let identity = identity::Identity::new(recipe, facts);
+    let base = base(recipe, facts)?;
     let stages = stages(recipe, facts)?;
     let disk = disk::resolve(recipe, &identity)?;
     let allow = network::allow_list(recipe, &stages)?;
     let plan = Plan {
         name: recipe.name.clone(),
         architecture: recipe.architecture.name().into(),
+        base,
         stages,
         disk,
         apt_conf: facts.apt_conf.clone(),
@@ -117,8 +130,21 @@ pub fn plan(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Result
     Ok(Planned { plan, digest, needs, allow })
 }
 
+/// The container image with what the recipe says about it.
+fn base(recipe: &Recipe, facts: &HostFacts) -> Result<Option<Base>, PlanError> {
+    let Some(BaseFacts { base, .. }) = &facts.base else { return Ok(None) };
+    recipe.fits(base.engine)?;
+    let mut base = base.clone();
+    if let Some(bootloader) = recipe.bootloader() {
+        base.bootloader = bootloader.clone();
+    }
+    base.bootloader.firmware = firmwares(Some(&base.bootloader), recipe.disk.sector_size);
+    base.bootloader.firmware.sort_unstable();
+    Ok(Some(base))
+}
+
 fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanError> {
-    let mirror = mirror(recipe, facts)?;
+    let mirror = mirror(recipe, facts);
     let partitions = layout(&recipe.disk, recipe.bootloader());
     let root = partitions.iter().find(|partition| partition.kind == PartitionKind::Root);
     let root_argument = root.and_then(root_argument);
@@ -126,10 +152,10 @@ fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanE
     let planned = recipe.stages.iter().enumerate().map(|(index, written)| {
         let mut stage = written.stage.clone();
         match &mut stage {
-            Stage::Debootstrap(options) => options.mirror = Some(mirror.clone()),
+            Stage::Debootstrap(options) => options.mirror = Some(mirror.clone().ok_or(PlanError::NoMirror)?),
             Stage::Sources(options) => {
                 for source in options.sources.iter_mut().filter(|source| source.uris.is_empty()) {
-                    source.uris.push(mirror.clone());
+                    source.uris.push(mirror.clone().ok_or(PlanError::NoMirror)?);
                 }
             }
             Stage::Kernel(options) => options.cmdline.extend(root_argument.clone()),
@@ -141,18 +167,18 @@ fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanE
         }
         let deadline = written.timeout.map_or_else(|| deadline::of(&stage, facts.emulated), |timeout| timeout.0);
         let name = written.name.as_deref().unwrap_or(stage.name());
-        PlannedStage { title: format!("{}/{count} {name}", index + 1), deadline: deadline.as_secs().max(1), stage }
+        Ok(PlannedStage { title: format!("{}/{count} {name}", index + 1), deadline: deadline.as_secs().max(1), stage })
     });
-    Ok(planned.collect())
+    planned.collect()
 }
 
 /// The mirror of the build: the one that the first stage names, else the host's.
-fn mirror(recipe: &Recipe, facts: &HostFacts) -> Result<String, PlanError> {
+fn mirror(recipe: &Recipe, facts: &HostFacts) -> Option<String> {
     let named = recipe.stages.iter().find_map(|stage| match &stage.stage {
         Stage::Debootstrap(options) => options.mirror.clone(),
         _ => None,
     });
-    named.or_else(|| facts.mirror.clone()).ok_or(PlanError::NoMirror)
+    named.or_else(|| facts.mirror.clone())
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ const MAX_CPUS: u32 = 4;
 pub fn needs(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Needs {
     let resources = &recipe.resources;
     let target_bytes = recipe.disk.size.0;
+    let base = facts.base.as_ref().map_or(0, |facts| facts.content_bytes);
     // The tree cannot outgrow the disk; beside it lie the packages and what scripts leave for a while.
     let scratch = resources.scratch.map_or((target_bytes + 2 * GIB).max(4 * GIB), |size| size.0);
     Needs {
@@ -35,7 +36,7 @@ pub fn needs(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Needs
         cpus: overrides.cpus.or(resources.cpus).unwrap_or(facts.cpus.min(MAX_CPUS)).max(1),
         scratch_bytes: overrides.scratch_bytes.unwrap_or(scratch).next_multiple_of(MIB),
         target_bytes,
-        content_bytes: content(recipe).min(target_bytes),
+        content_bytes: content(recipe).saturating_add(base).min(target_bytes),
     }
 }
 

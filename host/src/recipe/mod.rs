@@ -4,6 +4,7 @@ mod alias;
 mod check;
 mod document;
 mod finding;
+mod fit;
 mod layout;
 pub mod limits;
 mod near;
@@ -74,8 +75,12 @@ pub fn parse(source: Source, folder: &FilePath, variables: &BTreeMap<String, Str
     }
     // Only a defect of the schema lets a misfit through to here.
     let mut recipe = Recipe::deserialize(value).map_err(|error| Finding::new(&source, 0..0, error.to_string()))?;
-    recipe.origin = types::Origin { source, root: Some(root), folder: folder.to_owned(), copied };
-    Ok(recipe)
+    let bootloader = recipe.base_image.as_ref().map(|_| Bootloader::default());
+    recipe.origin = types::Origin { source, root: Some(root), folder: folder.to_owned(), copied, bootloader };
+    match recipe.engine {
+        Some(engine) => recipe.fits(engine).map(|()| recipe),
+        None => Ok(recipe),
+    }
 }
 
 impl Recipe {
@@ -117,11 +122,18 @@ impl Recipe {
         self.origin.source.position(span.start)
     }
 
-    /// The bootloader, if the image gets one.
+    /// The bootloader, if the image gets one: that of the stage, or what boots a container image for which no stage says so.
     pub fn bootloader(&self) -> Option<&Bootloader> {
         self.stages
             .iter()
             .find_map(|stage| if let Stage::Bootloader(options) = &stage.stage { Some(options) } else { None })
+            .or(self.origin.bootloader.as_ref())
+    }
+
+    /// Whether the recipe itself has a value at `path`.
+    fn is_written(&self, path: &Path) -> bool {
+        let node = self.origin.root.as_ref().and_then(|root| root.at(path));
+        node.is_some_and(|node| !node.is_null())
     }
 }
 

@@ -11,6 +11,8 @@ use serde_json::Value;
 pub struct Sections {
     /// Its name.
     pub name: Option<String>,
+    /// The container image that it starts from.
+    pub base_image: Option<String>,
     /// Its stages.
     pub stages: Vec<Section>,
     /// What the build may reach.
@@ -56,6 +58,7 @@ pub fn read(recipe: &Value, unread: Unread) -> Sections {
         stages: stages.collect(),
         tests: recipe["tests"].as_array().into_iter().flatten().map(typed).collect(),
         name: typed(&recipe["name"]),
+        base_image: typed(&recipe["base-image"]),
         network: typed(&recipe["network"]),
         disk: typed(&recipe["disk"]),
         output: typed(&recipe["output"]),

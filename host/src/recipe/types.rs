@@ -4,7 +4,8 @@ use super::document::Node;
 use super::finding::Source;
 use super::size::{Size, Timeout};
 use crate::output::Format;
-use particle_vm_protocol::{Filesystem, PartitionKind, SectorSize, Stage};
+use particle_vm_protocol::stage::Bootloader;
+use particle_vm_protocol::{Engine, Filesystem, PartitionKind, SectorSize, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,9 +31,20 @@ pub struct Recipe {
     /// What the build may reach.
     #[serde(default)]
     pub network: Network,
-    /// What is done, in this order. The first stage is `debootstrap`.
+    /// A container image to start from, instead of the stage `debootstrap`: `docker://HOST/NAME:TAG` or just the name,
+    /// `oci:FOLDER:TAG`, `oci-archive:FILE:TAG`, `docker-archive:FILE:NAME`, `containers-storage:NAME`,
+    /// `docker-daemon:NAME`. Folders and files are named relative to the recipe's folder.
+    #[serde(default, rename = "base-image", skip_serializing_if = "Option::is_none")]
+    pub base_image: Option<String>,
+    /// How the container image becomes a system; without it, as the image asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
+    /// What is done, in this order. The first stage is `debootstrap`, unless there is a `base-image`; then there need be
+    /// no stage.
+    #[serde(default)]
     pub stages: Vec<RecipeStage>,
-    /// The disk that is made.
+    /// The disk that is made. With a `base-image` it may be left out: its size follows from the image then.
+    #[serde(default)]
     pub disk: Disk,
     /// The files that are written.
     #[serde(default)]
@@ -56,6 +68,8 @@ pub(super) struct Origin {
     pub(super) root: Option<Arc<Node>>,
     pub(super) folder: PathBuf,
     pub(super) copied: u64,
+    /// What boots a container image for which no stage says so.
+    pub(super) bootloader: Option<Bootloader>,
 }
 
 /// Architectures, by Debian's names.
@@ -101,7 +115,7 @@ pub struct RecipeStage {
 }
 
 /// The disk. Without `partitions` it gets what its bootloader needs and a root file system that takes the rest.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
     /// Size of the disk, a multiple of 1 MiB.

@@ -37,6 +37,8 @@ pub struct VmConfig {
     pub target: Option<Disk>,
     /// Folder that the guest may read.
     pub work_share: Option<PathBuf>,
+    /// Folder with the layers of a container image, which the guest may read.
+    pub base_share: Option<PathBuf>,
     /// Folder that the guest may write to.
     pub staging_share: Option<PathBuf>,
     /// The way out; without it the guest has no network at all.
@@ -137,10 +139,11 @@ impl VmConfig {
 
     /// The shares: mount tag, folder, and whether it is read-only.
     pub(super) fn shares(&self) -> impl Iterator<Item = (&'static str, &Path, bool)> {
-        use particle_vm_protocol::share::{STAGING, WORK};
+        use particle_vm_protocol::share::{BASE, STAGING, WORK};
+        let base = self.base_share.as_deref().map(|path| (BASE, path, true));
         let work = self.work_share.as_deref().map(|path| (WORK, path, true));
         let staging = self.staging_share.as_deref().map(|path| (STAGING, path, false));
-        work.into_iter().chain(staging)
+        work.into_iter().chain(base).chain(staging)
     }
 }
 
@@ -159,6 +162,7 @@ pub(super) mod tests {
             scratch: Some(Disk { path: "/work/a,b/scratch.img".into(), bytes: 1 << 30 }),
             target: None,
             work_share: None,
+            base_share: None,
             staging_share: None,
             network: None,
             workspace: "/work".into(),

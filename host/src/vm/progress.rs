@@ -31,7 +31,8 @@ impl Progress {
         let deadlines = match job {
             Job::Build(plan) => {
                 let stages = with_later(plan.stages.iter().map(|stage| stage.deadline).collect());
-                stages.into_iter().chain([STEP_DEADLINE; STEPS_AFTER_STAGES]).collect()
+                let before = std::iter::repeat_n(STEP_DEADLINE, plan.steps_before_stages());
+                before.chain(stages).chain([STEP_DEADLINE; STEPS_AFTER_STAGES]).collect()
             }
             Job::Finish => vec![FINISH_DEADLINE],
             Job::Hello | Job::Exec(_) => Vec::new(),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Options of `bootloader`. Its packages are installed where the stage stands; it is put on the disk at the end.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Bootloader {

@@ -23,7 +23,14 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
             checker.advise(&path.index(index).key("type"), format!("a second stage `{kind}`"), help);
         }
     }
+    let based = sections.base_image.is_some();
     match first_of("debootstrap") {
+        Some(tree) if based => {
+            let help = "remove the stage, or the `base-image`";
+            let message = "`debootstrap` makes a tree, and the recipe has a `base-image` that is one";
+            checker.advise(&path.index(tree).key("type"), message, help);
+        }
+        None if based => {}
         Some(tree) => {
             for (index, kind) in kinds[..tree].iter().enumerate() {
                 let message = format!("the stage `{kind}` stands before `debootstrap`");
@@ -39,13 +46,15 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     }
     if let Some(bootloader) = first_of("bootloader")
         && complete
+        // What an image has is not known here.
+        && !based
         && first_of("kernel").is_none()
         && sections.stages.iter().all(|stage| stage.known().is_some_and(|stage| !installs_kernel(&stage.stage)))
     {
         let help = "add a stage `kernel`";
         checker.advise(&path.index(bootloader).key("type"), "the bootloader has no kernel to start", help);
     }
-    if complete && first_of("bootloader").is_none() && !sections.tests.is_empty() {
+    if complete && !based && first_of("bootloader").is_none() && !sections.tests.is_empty() {
         let help = "add a stage `bootloader`";
         checker.advise(&Path::root().key("tests"), "the tests run in the booted image, and it has no bootloader", help);
     }

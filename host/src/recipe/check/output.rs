@@ -21,6 +21,15 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
         let help = "small letters, digits, `.`, `_` and `-`, beginning with a letter or digit, at most 63 characters";
         checker.advise(&root.key("name"), format!("`{name}` is not a name of an image"), help);
     }
+    let image = root.key("base-image");
+    match &sections.base_image {
+        Some(reference) => base_image(checker, &image, reference),
+        None if checker.reads(&image) && checker.is_written(&root.key("engine")) => {
+            let message = "`engine` says how a container image becomes a system, and there is none";
+            checker.advise(&root.key("engine"), message, "add a `base-image`, or remove the key");
+        }
+        None => {}
+    }
     let allow = sections.network.iter().flat_map(|network| &network.allow).enumerate();
     for (index, entry) in allow {
         if let Err(error) = entry.parse::<Rule>() {
@@ -39,6 +48,12 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
             let earlier = sections.tests[..index].iter().flatten().any(|other| other.name == test.name);
             self::test(checker, &root.key("tests").index(index), test, earlier);
         }
+    }
+}
+
+fn base_image(checker: &mut Checker<'_>, path: &Path, reference: &str) {
+    if reference.trim().is_empty() || reference.contains(char::is_control) || reference.contains(char::is_whitespace) {
+        checker.advise(path, "this is no reference of an image", "for instance `oci:./image:latest`");
     }
 }
 

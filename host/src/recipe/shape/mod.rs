@@ -18,7 +18,7 @@ use super::size::{Size, Timeout};
 use super::unread::Unread;
 use serde_json::{Map, Value, json};
 use std::ops::Range;
-use words::{accepts, expected, keys, kind, listed, names, nearest_stage, required, stage_names, stand_in};
+use words::{accepts, expected, keys, kind, listed, names, nearest_stage, required_beside, stage_names, stand_in};
 
 /// The keys of every stage.
 const STAGE: [&str; 4] = ["type", "options", "name", "timeout"];
@@ -139,7 +139,7 @@ impl Shape<'_> {
                 }
             }
         }
-        for key in required(schema) {
+        for key in required_beside(schema, entries) {
             if !read.contains_key(key) {
                 self.unread.value(place.path.key(key));
                 read.insert(key.to_owned(), stand_in(&schema["properties"][key]));
@@ -153,7 +153,7 @@ impl Shape<'_> {
         let known = keys(schema);
         let meant =
             |entry: &Entry| if known.contains(&entry.key.as_str()) { None } else { nearest(&entry.key, &known) };
-        for key in required(schema) {
+        for key in required_beside(schema, entries) {
             if !entries.iter().any(|entry| entry.key == key || meant(entry) == Some(key)) {
                 let description = schema["properties"][key]["description"].as_str().unwrap_or_default();
                 let finding = Finding::new(self.source, mark.clone(), format!("{what} lacks the key `{key}`"));

@@ -1,7 +1,7 @@
 //! What a schema says, and how findings put it.
 
 use crate::recipe::alias;
-use crate::recipe::document::{Kind, Node};
+use crate::recipe::document::{Entry, Kind, Node};
 use crate::recipe::near::nearest;
 use crate::recipe::schema::{resolve, stage_types};
 use serde_json::{Map, Value, json};
@@ -22,6 +22,15 @@ pub fn keys(schema: &'static Value) -> Vec<&'static str> {
 /// The keys that a mapping must have.
 pub fn required(schema: &'static Value) -> impl Iterator<Item = &'static str> {
     schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// The same for a mapping with `entries`: some are required where another is missing (`if` and `then` of the schema).
+pub fn required_beside(schema: &'static Value, entries: &[Entry]) -> Vec<&'static str> {
+    let instead = schema["if"]["not"]["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let is_there = |key: &str| entries.iter().any(|entry| entry.key == key && !entry.node.is_null());
+    let there = instead.into_iter().any(is_there);
+    let further = if there { &Value::Null } else { &schema["then"] };
+    required(schema).chain(required(further)).collect()
 }
 
 /// The types of stages, as recipes name them.

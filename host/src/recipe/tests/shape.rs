@@ -7,7 +7,7 @@ fn keys_and_types_are_those_of_a_recipe() {
         &[
             (
                 "outputs: { formats: [raw] }",
-                "7:1 the recipe has no key `outputs` | did you mean `output`? keys: `architecture`, `description`, `disk`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`",
+                "7:1 the recipe has no key `outputs` | did you mean `output`? keys: `architecture`, `base-image`, `description`, `disk`, `engine`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`",
             ),
             (
                 "output: { formts: [raw] }",
@@ -70,7 +70,7 @@ fn keys_and_types_are_those_of_a_recipe() {
             ),
             (
                 "1: x",
-                "7:1 the recipe has no key `1` | keys: `architecture`, `description`, `disk`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`",
+                "7:1 the recipe has no key `1` | keys: `architecture`, `base-image`, `description`, `disk`, `engine`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`",
             ),
         ],
     );
@@ -193,7 +193,7 @@ tests:
 6:32 `Emacs` is not a package | packages are written as apt-get takes them: `name`, `name=version`, `name/suite`, `name-` to remove
 8:22 there is no time zone `Mars/Olympus` | for instance `Europe/Berlin` or `Etc/UTC`
 11:9 the disk has a size of 0 | a minimal Debian takes 1GiB, a comfortable one 4GiB
-12:1 the recipe has no key `outputs` | did you mean `output`? keys: `architecture`, `description`, `disk`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`
+12:1 the recipe has no key `outputs` | did you mean `output`? keys: `architecture`, `base-image`, `description`, `disk`, `engine`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`
 16:5 an item of `tests` has no key `expects` | did you mean `expect`? keys: `diag`, `expect`, `name`, `reboot`, `run`, `timeout`",
         )],
     );

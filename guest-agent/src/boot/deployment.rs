@@ -1,0 +1,165 @@
+//! Boot loaders for OSTree deployments. They come from the appliance: what an image has of them is for the system that
+//! was built into it, and most have nothing.
+//!
+//! OSTree writes Boot Loader Specification entries to `/boot/loader/entries` at each update. GRUB reads them itself, so
+//! that an update needs nothing of it. systemd-boot reads the EFI system partition only, so that they are copied there.
+
+use super::{arguments, devices, grub};
+use crate::context::Context;
+use crate::disk::{ESP, Filled};
+use crate::paths;
+use crate::process::Command;
+use crate::report::{self, Explain};
+use crate::tree::Tree;
+use particle_vm_protocol::stage::{BootloaderType, Firmware};
+use particle_vm_protocol::{Base, Failure, FailureKind, Filesystem, PartitionKind, Plan};
+use std::fs;
+use std::path::Path;
+
+/// systemd-boot, in images that have it and in the appliance.
+const SYSTEMD_BOOT: &str = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+
+/// Where it goes on the EFI system partition: where firmware looks on a disk that it does not know, and where `bootctl`
+/// would update it.
+const PLACES: [&str; 2] = ["EFI/BOOT/BOOTX64.EFI", "EFI/systemd/systemd-bootx64.efi"];
+
+/// Copies entries to the EFI system partition, now and after each update.
+const SYNC: &str = include_str!("esp-sync/esp-sync.sh");
+
+/// Where it lies in a deployment.
+const SYNC_PATH: &str = "/etc/particle-vm/esp-sync";
+
+/// Runs it; `@PARTUUID@` stands for the partition.
+const UNIT: &str = include_str!("esp-sync/particle-vm-esp-sync.service");
+
+/// Its name.
+const UNIT_NAME: &str = "particle-vm-esp-sync.service";
+
+/// Make the deployment in `tree`, whose disk is mounted at [`paths::TARGET`], bootable.
+///
+/// # Errors
+/// When a tool fails, or the disk lacks a partition.
+pub fn install(
+    context: &Context,
+    plan: &Plan,
+    base: &Base,
+    tree: &Tree,
+    device: &Path,
+    partitions: &[Filled<'_>],
+) -> Result<(), Failure> {
+    let _links = devices::Links::new(partitions)?;
+    match base.bootloader.kind {
+        BootloaderType::Grub => with_grub(context, plan, base, device),
+        BootloaderType::SystemdBoot => with_systemd_boot(context, plan, base, tree),
+    }
+}
+
+fn with_grub(context: &Context, plan: &Plan, base: &Base, device: &Path) -> Result<(), Failure> {
+    let boot = format!("--boot-directory={}/boot", paths::TARGET);
+    for firmware in &base.bootloader.firmware {
+        let command = Command::new("grub-install").arg(&boot);
+        context.run(&match firmware {
+            Firmware::Bios => command.args(["--target=i386-pc", "--modules=part_gpt biosdisk"]).arg(device),
+            Firmware::Uefi => command
+                .args(["--target=x86_64-efi", "--removable", "--no-nvram", "--no-uefi-secure-boot"])
+                .arg(format!("--efi-directory={}{ESP}", paths::TARGET)),
+        })?;
+    }
+    let path = Path::new(paths::TARGET).join("boot/grub/grub.cfg");
+    fs::write(&path, grub_cfg(plan, base.bootloader.timeout)?)
+        .explain(FailureKind::Agent, || format!("cannot write {}", path.display()))
+}
+
+/// GRUB's configuration, which stays as it is whatever is deployed later.
+fn grub_cfg(plan: &Plan, timeout: u32) -> Result<String, Failure> {
+    let boot = plan.disk.mounted_at("/boot").or_else(|| plan.disk.mounted_at("/"));
+    let filesystem = boot.and_then(|partition| partition.filesystem.as_ref());
+    let filesystem = filesystem.ok_or_else(|| report::plain(FailureKind::Input, "no partition is mounted at `/`"))?;
+    let module = match filesystem.kind {
+        Filesystem::Xfs => "xfs",
+        Filesystem::Btrfs => "btrfs",
+        _ => "ext2",
+    };
+    let terminal = match arguments(plan).iter().rev().find_map(|argument| grub::serial(argument)) {
+        Some((unit, speed)) => format!(
+            "serial --unit={unit} --speed={speed}\nterminal_input console serial\nterminal_output console serial\n"
+        ),
+        None => String::new(),
+    };
+    Ok(format!(
+        "# Written by particle-vm. The menu is made of the entries that OSTree keeps in /boot/loader/entries.\n\
+         search --no-floppy --fs-uuid --set=root {uuid}\n\
+         {terminal}\
+         set timeout={timeout}\n\
+         insmod part_gpt\n\
+         insmod {module}\n\
+         if [ \"$grub_platform\" = efi ]; then insmod bli; fi\n\
+         insmod blsuki\n\
+         insmod regexp\n\
+         blscfg --path /boot/loader/entries --enable-fallback\n\
+         # Without entries blscfg says nothing and there would be no more than a prompt.\n\
+         set found=no\n\
+         for entry in ($root)/boot/loader/entries/*.conf; do\n\
+         \x20 if [ -f \"$entry\" ]; then set found=yes; fi\n\
+         done\n\
+         if [ \"$found\" = no ]; then\n\
+         \x20 menuentry \"There is no system to boot\" {{\n\
+         \x20   echo \"There is no boot entry in /boot/loader/entries on the file system {uuid}.\"\n\
+         \x20   echo \"Press a key for the menu; c opens a command line.\"\n\
+         \x20   sleep --interruptible 3600\n\
+         \x20 }}\n\
+         fi\n",
+        uuid = filesystem.uuid
+    ))
+}
+
+fn with_systemd_boot(context: &Context, plan: &Plan, base: &Base, tree: &Tree) -> Result<(), Failure> {
+    let missing = || report::plain(FailureKind::Input, "systemd-boot needs an EFI system partition");
+    let esp = plan.disk.partitions.iter().find(|partition| partition.kind == PartitionKind::Esp).ok_or_else(missing)?;
+    // Its own, where the image has one, so that it is what its release is tested with.
+    let loader = if tree.is_file(SYSTEMD_BOOT) {
+        tree.read(SYSTEMD_BOOT)?
+    } else {
+        fs::read(SYSTEMD_BOOT).explain(FailureKind::Agent, || format!("cannot read {SYSTEMD_BOOT}"))?
+    };
+    let root = Path::new(paths::TARGET).join(ESP.trim_start_matches('/'));
+    let settings = format!("timeout {}\n", base.bootloader.timeout);
+    let files = PLACES.map(|place| (place, loader.as_slice()));
+    for (place, content) in
+        files.into_iter().chain([("loader/loader.conf", settings.as_bytes()), ("loader/entries.srel", b"type1\n")])
+    {
+        let path = root.join(place);
+        let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, content));
+        written.explain(FailureKind::Agent, || format!("cannot write {}", path.display()))?;
+    }
+    tree.write(SYNC_PATH, SYNC, 0o755)?;
+    let unit = format!("/etc/systemd/system/{UNIT_NAME}");
+    tree.write(&unit, UNIT.replace("@PARTUUID@", &esp.uuid), 0o644)?;
+    tree.symlink(&format!("../{UNIT_NAME}"), &format!("/etc/systemd/system/multi-user.target.wants/{UNIT_NAME}"))?;
+    // What the unit does later; the script is ours, and so is the shell.
+    let script = Command::new("/bin/sh").args(["-s", "--", paths::TARGET]).arg(&root).input(SYNC);
+    context.run(&script)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::plan;
+
+    #[test]
+    fn grub_looks_for_its_entries_where_ostree_writes_them() {
+        let text = grub_cfg(&plan(r#"[{"type": "kernel", "options": {"cmdline": ["console=ttyS0"]}}]"#), 3).unwrap();
+        assert!(
+            text.contains("search --no-floppy --fs-uuid --set=root boot\nserial --unit=0 --speed=115200\n"),
+            "{text}"
+        );
+        assert!(text.contains("set timeout=3\n") && text.contains("\nfi\n"), "{text}");
+        assert!(text.contains("blscfg --path /boot/loader/entries"), "{text}");
+    }
+
+    #[test]
+    fn the_unit_has_a_place_for_the_partition() {
+        assert_eq!(UNIT.matches("@PARTUUID@").count(), 1);
+        assert!(UNIT.contains(SYNC_PATH) && SYNC.starts_with("#!/bin/sh\n"));
+    }
+}

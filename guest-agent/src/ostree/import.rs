@@ -1,0 +1,150 @@
+//! A container image as a commit, stored as bootc's own importer stores it, so that bootc finds what it looks for: one
+//! commit for each layer, named by the digest of its blob, and one of all of them with the manifest in its metadata.
+
+use super::escape;
+use super::filter::Filter;
+use super::settings::{self, Settings};
+use crate::context::Context;
+use crate::paths;
+use crate::process::Command;
+use crate::report::{self, Explain};
+use crate::tree::Tree;
+use particle_vm_protocol::{Base, BaseLayer, Failure, FailureKind};
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+/// The repository in a sysroot.
+pub(super) const REPO: &str = "ostree/repo";
+
+/// Where the layers are put together: beside the repository, whose files it has links to. In the repository's own `tmp`
+/// each commit would remove what is old, and files in a repository are from 1970.
+const MERGED: &str = ".particle-vm-merge";
+
+/// Longest argument of a command (`MAX_ARG_STRLEN` of the kernel), without room for the key before it.
+const MAX_ARGUMENT: usize = (128 << 10) - 256;
+
+/// Who has made the commits.
+const IMPORTER: &str = concat!("ostree.importer.version=particle-vm ", env!("CARGO_PKG_VERSION"));
+
+/// Files that container engines mount over while an image is built, and leave behind empty.
+const LEFT_BY_ENGINES: [&str; 2] = ["/usr/etc/hostname", "/usr/etc/resolv.conf"];
+
+/// Make a repository in `sysroot` and commit the image to it. Gives the reference of the commit, and what the image says
+/// about its installation.
+///
+/// # Errors
+/// When a layer is broken, or holds what no commit may have, and when the disk is full.
+pub fn import(context: &Context, sysroot: &Path, base: &Base, largest: u64) -> Result<(String, Settings), Failure> {
+    let repo = sysroot.join(REPO);
+    let ostree = |verb: &str| Command::new("ostree").arg(verb).arg(format!("--repo={}", repo.display()));
+    context.run(&Command::new("ostree").args(["admin", "init-fs", "--modern"]).arg(sysroot))?;
+    // What `bootc install` sets: entries name kernels from the root of the disk, and nobody writes to its root.
+    for (key, value) in [("bootloader", "none"), ("bootprefix", "true"), ("readonly", "true")] {
+        context.run(&ostree("config").args(["set", &format!("sysroot.{key}"), value]))?;
+    }
+    let merged = Merged(sysroot.join(MERGED));
+    for (index, layer) in base.layers.iter().enumerate() {
+        context.output(format!("layer {} of {}: {}", index + 1, base.layers.len(), layer.digest));
+        let reference = escape::blob(&layer.digest);
+        // The same layer twice is one commit.
+        if !base.layers[..index].iter().any(|before| before.digest == layer.digest) {
+            commit_layer(context, &ostree("commit"), base, layer, &merged.0, &reference, largest)?;
+        }
+        let checkout = ostree("checkout")
+            .args(["--require-hardlinks", "--union", "--whiteouts", "--force-copy-zerosized"])
+            .arg(&reference)
+            .arg(&merged.0);
+        context.run(&checkout)?;
+    }
+    let tree = Tree::open(&merged.0).explain(FailureKind::Input, || "the image has no layers")?;
+    for path in LEFT_BY_ENGINES {
+        if tree.link_target(path).is_none() && tree.stat(path).is_some_and(|stat| stat.st_size == 0) {
+            tree.remove(path)?;
+        }
+    }
+    check(&tree)?;
+    let settings = settings::read(&tree)?;
+    let reference = escape::image(&base.reference);
+    let metadata = [
+        format!("ostree.manifest-digest={}", base.digest),
+        format!("ostree.manifest={}", base.manifest),
+        format!("ostree.container.image-config={}", base.config),
+        IMPORTER.to_owned(),
+    ];
+    if let Some(long) = metadata.iter().find(|entry| entry.len() > MAX_ARGUMENT) {
+        let what = long.split('=').next().unwrap_or_default();
+        let message = format!("`{what}` of the image has {} bytes, and ostree takes 128 KiB", long.len());
+        return Err(report::plain(FailureKind::Input, message));
+    }
+    let mut command =
+        ostree("commit").args(["--no-bindings", "--parent=none", "--bootable", "--link-checkout-speedup"]);
+    for entry in metadata {
+        command = command.arg(format!("--add-metadata-string={entry}"));
+    }
+    let command = command
+        .arg(format!("--timestamp=@{}", base.created))
+        .arg(format!("--tree=dir={}", merged.0.display()))
+        .arg(format!("--branch={reference}"));
+    context.run(&command)?;
+    Ok((reference, settings))
+}
+
+fn commit_layer(
+    context: &Context,
+    commit: &Command,
+    base: &Base,
+    layer: &BaseLayer,
+    below: &Path,
+    reference: &str,
+    largest: u64,
+) -> Result<(), Failure> {
+    let path = Path::new(paths::BASE).join(&layer.file);
+    let archive = File::open(&path).explain(FailureKind::Agent, || format!("cannot open {}", path.display()))?;
+    let below = Tree::open(below).ok();
+    let command = commit
+        .clone()
+        .arg(format!("--add-metadata-string={IMPORTER}"))
+        .args(["--no-bindings", "--parent=none", "--tar-autocreate-parents", "--tree=tar=/proc/self/fd/0"])
+        .arg(format!("--timestamp=@{}", base.created))
+        .arg(format!("--branch={reference}"));
+    let filter = Filter::new(context, below.as_ref(), largest);
+    let fed = context.run_fed(command, |output| filter.copy(BufReader::with_capacity(1 << 20, archive), output));
+    fed.map_err(|failure| Failure { message: format!("layer {}\n{}", layer.digest, failure.message), ..failure })
+}
+
+/// What ostree-admin-deploy(1) asks of a commit, said before it complains in its own words.
+fn check(tree: &Tree) -> Result<(), Failure> {
+    let wrong = |message: String| Err(report::plain(FailureKind::Input, message));
+    let kernels: Vec<_> = tree
+        .names("/usr/lib/modules")?
+        .into_iter()
+        .filter(|release| tree.is_file(&format!("/usr/lib/modules/{release}/vmlinuz")))
+        .collect();
+    match kernels.as_slice() {
+        [] => wrong("the image has no kernel; OSTree looks for /usr/lib/modules/RELEASE/vmlinuz".into()),
+        [release]
+            if !["initramfs.img", "initramfs"]
+                .iter()
+                .any(|name| tree.is_file(&format!("/usr/lib/modules/{release}/{name}"))) =>
+        {
+            wrong(format!("the image has no initramfs; OSTree looks for /usr/lib/modules/{release}/initramfs.img"))
+        }
+        [_] => Ok(()),
+        several => wrong(format!(
+            "the image has {} kernels ({}), and OSTree boots one; remove the others from /usr/lib/modules",
+            several.len(),
+            several.join(", ")
+        )),
+    }
+}
+
+/// The folder in which the layers are put together; removed when dropped.
+struct Merged(PathBuf);
+
+impl Drop for Merged {
+    fn drop(&mut self) {
+        // What stays takes room on the disk and does no harm.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,169 @@
+//! The container image that a recipe starts from: fetched, looked at, and put where the guest reads it.
+
+use super::EngineError;
+use crate::dirs::Dirs;
+use crate::error::{Classify, Result};
+use crate::event::Events;
+use crate::plan::BaseFacts;
+use crate::recipe::{self, Findings, GIB, Recipe, Size};
+use crate::source::{self, Image, Reference};
+use crate::store::Store;
+use jiff::Timestamp;
+use particle_vm_protocol::stage::Bootloader;
+use particle_vm_protocol::{Base, BaseLayer, Engine};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// The folder in the workspace that the guest gets to see.
+const FOLDER: &str = "base";
+
+/// Smallest disk that a container image gets when its recipe does not say.
+const LEAST: u64 = 4 * GIB;
+
+/// Labels that say that an image is to be deployed: bootc's ("Image layout" of its documentation), and ostree's own.
+const DEPLOYED: [&str; 2] = ["containers.bootc", "ostree.bootable"];
+
+/// A container image that has been fetched.
+#[derive(Debug)]
+pub struct Fetched {
+    image: Image,
+    /// What a plan says about it.
+    pub facts: BaseFacts,
+}
+
+impl Fetched {
+    /// Fetch the image of `recipe`, when it starts from one, and settle what follows from it.
+    ///
+    /// # Errors
+    /// When it cannot be fetched, or is not what it should be.
+    pub async fn of(recipe: &mut Recipe, dirs: &Dirs, events: &Events) -> Result<Option<Self>> {
+        let Some(reference) = reference(recipe)? else { return Ok(None) };
+        let store = Store::open_waiting(dirs.store()).await?;
+        let options = source::Options::new(recipe.architecture.name());
+        let image = Image::fetch(&reference, &options, &store, dirs, events).await?;
+        let facts = facts(&image, recipe.engine);
+        if recipe.disk.size == Size(0) {
+            recipe.disk.size = Size(disk_size(facts.content_bytes));
+        }
+        Ok(Some(Self { image, facts }))
+    }
+
+    /// Write its layers into a folder in `workspace`, which the guest gets to see.
+    ///
+    /// # Errors
+    /// When a layer is not what its digests say, or there is no room.
+    pub async fn unpack(&self, workspace: &Path, events: &Events) -> Result<PathBuf> {
+        let folder = workspace.join(FOLDER);
+        let cannot = |source| EngineError::File { path: folder.clone(), source };
+        std::fs::create_dir(&folder).map_err(cannot)?;
+        self.image.unpack(&folder, events).await?;
+        Ok(folder)
+    }
+}
+
+/// What `base-image` names.
+fn reference(recipe: &Recipe) -> Result<Option<Reference>> {
+    let Some(text) = &recipe.base_image else { return Ok(None) };
+    let wrong = |error: source::ReferenceError| {
+        let finding = recipe.finding(&recipe::Path::root().key("base-image"), error.to_string());
+        Findings::from(match error.advice() {
+            Some(advice) => finding.help(advice),
+            None => finding,
+        })
+    };
+    Ok(Some(text.parse::<Reference>().map_err(wrong)?.within(recipe.folder())))
+}
+
+/// What a plan says about an image. `engine` is the recipe's wish.
+fn facts(image: &Image, engine: Option<Engine>) -> BaseFacts {
+    let config: Value = serde_json::from_slice(&image.config).unwrap_or_default();
+    let created = config["created"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+    let layers = image.layers.iter().enumerate().map(|(number, layer)| BaseLayer {
+        file: format!("layer-{number}.tar"),
+        digest: layer.digest.clone(),
+        diff_id: layer.diff_id.clone(),
+        size: layer.size,
+    });
+    let base = Base {
+        engine: engine.unwrap_or_else(|| self::engine(&config)),
+        layers: layers.collect(),
+        manifest: canonical(&image.manifest),
+        digest: image.digest.clone(),
+        config: String::from_utf8_lossy(&image.config).into_owned(),
+        created: created.map_or(0, |time| time.as_second().max(0)),
+        reference: image.reference.to_string(),
+        origin: image.reference.origin().unwrap_or_default(),
+        bootloader: Bootloader::default(),
+    };
+    let content_bytes = image.layers.iter().map(|layer| unpacked(&layer.media_type, layer.size)).sum();
+    BaseFacts { base, content_bytes }
+}
+
+/// Which way an image that says nothing about it itself becomes a system.
+fn engine(config: &Value) -> Engine {
+    let labels = &config["config"]["Labels"];
+    let is_set = |label: &str| matches!(labels[label].as_str(), Some("1" | "true"));
+    if DEPLOYED.into_iter().any(is_set) { Engine::NativeOstree } else { Engine::Plain }
+}
+
+/// About how many bytes come out of a layer: rather too many, the disk is sparse.
+fn unpacked(media_type: &str, size: u64) -> u64 {
+    let factor = match media_type {
+        gzip if gzip.ends_with("gzip") => 3,
+        zstd if zstd.ends_with("zstd") => 4,
+        _ => 1,
+    };
+    size.saturating_mul(factor)
+}
+
+/// The disk for so much content: as much again for the next update, and something to live in.
+fn disk_size(content: u64) -> u64 {
+    content.saturating_mul(2).saturating_add(GIB).next_multiple_of(GIB).max(LEAST)
+}
+
+/// JSON without white space and with sorted keys, as the importers of OSTree keep it (OLPC's canonical JSON). What is no
+/// JSON stays as it is.
+fn canonical(text: &[u8]) -> String {
+    fn sort(value: Value) -> Value {
+        match value {
+            Value::Object(map) => {
+                let mut entries: Vec<_> = map.into_iter().map(|(key, value)| (key, sort(value))).collect();
+                entries.sort_by(|left, right| left.0.cmp(&right.0));
+                Value::Object(entries.into_iter().collect())
+            }
+            Value::Array(items) => Value::Array(items.into_iter().map(sort).collect()),
+            other => other,
+        }
+    }
+    let sorted = serde_json::from_slice::<Value>(text).map(|value| sort(value).to_string());
+    sorted.unwrap_or_else(|_| String::from_utf8_lossy(text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_label_decides() {
+        let config = |labels: Value| json!({ "config": { "Labels": labels } });
+        assert_eq!(engine(&config(json!({ "containers.bootc": "1" }))), Engine::NativeOstree);
+        assert_eq!(engine(&config(json!({ "containers.bootc": "0" }))), Engine::Plain);
+        assert_eq!(engine(&json!({})), Engine::Plain);
+    }
+
+    #[test]
+    fn a_manifest_is_sorted() {
+        assert_eq!(
+            canonical(b"{ \"b\": [ { \"d\": 1, \"c\": 2 } ],\n \"a\": \"x y\" }"),
+            r#"{"a":"x y","b":[{"c":2,"d":1}]}"#
+        );
+    }
+
+    #[test]
+    fn a_disk_has_room_for_an_update() {
+        assert_eq!(disk_size(100), 4 * GIB);
+        assert_eq!(disk_size(3 * GIB), 7 * GIB);
+        assert_eq!(unpacked("application/vnd.oci.image.layer.v1.tar+gzip", 10), 30);
+    }
+}

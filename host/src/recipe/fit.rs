@@ -1,0 +1,91 @@
+//! Whether the stages of a recipe fit the way in which its container image becomes a system.
+
+use super::check::names;
+use super::finding::{Finding, Findings};
+use super::path::Path;
+use super::types::Recipe;
+use particle_vm_protocol::{Engine, PartitionKind, Stage};
+
+/// What a deployment has of its own. Images have links to `/var` in the places of the others; one that has not is told
+/// about when the stage runs.
+const WRITABLE: [&str; 9] = ["etc", "var", "home", "root", "srv", "opt", "mnt", "tmp", "run"];
+
+/// The way out for stages that write elsewhere.
+const INSTEAD: &str = "do it in the container image, or write `engine: plain`";
+
+impl Recipe {
+    /// Whether its stages and partitions fit `engine`.
+    ///
+    /// # Errors
+    /// With what does not.
+    pub fn fits(&self, engine: Engine) -> Result<(), Findings> {
+        let findings = match engine {
+            Engine::Plain => self.fits_plain(),
+            Engine::NativeOstree | Engine::Bootc => self.fits_deployment(),
+        };
+        Findings::new(findings).map_or(Ok(()), Err)
+    }
+
+    fn fits_plain(&self) -> Vec<Finding> {
+        if self.stages.iter().any(|stage| matches!(stage.stage, Stage::Bootloader(_))) {
+            return Vec::new();
+        }
+        let message = "the image becomes a plain system, and no stage makes it boot";
+        let finding = self.finding(&Path::root().key("base-image"), message);
+        vec![finding.help("add the stage `bootloader`, and `kernel` if the image has none")]
+    }
+
+    fn fits_deployment(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut wrong = |path: &Path, message: String, help: &str| {
+            findings.push(self.finding(path, message).help(help.to_owned()));
+        };
+        let read_only =
+            |path: &str| format!("`{path}` is read-only in a system that is deployed from a container image");
+        for (index, stage) in self.stages.iter().enumerate() {
+            let path = Path::root().key("stages").index(index);
+            let options = path.key("options");
+            match &stage.stage {
+                Stage::Apt(_) | Stage::Debootstrap(_) => {
+                    let name = stage.stage.name();
+                    let message = format!("the stage `{name}` writes to `/usr`, which is the container image's here");
+                    wrong(&path.key("type"), message, INSTEAD);
+                }
+                Stage::Kernel(_) if self.is_written(&options.key("package")) => {
+                    let message = "the kernel comes from the container image".to_owned();
+                    wrong(&options.key("package"), message, "remove the key; `cmdline` can stay");
+                }
+                Stage::Files(files) => {
+                    for file in files.files.keys().filter(|file| !is_writable(file)) {
+                        wrong(&options.key("files").key(file), read_only(file), INSTEAD);
+                    }
+                }
+                Stage::Copy(copy) if !is_writable(&copy.destination) => {
+                    wrong(&options.key("destination"), read_only(&copy.destination), INSTEAD);
+                }
+                Stage::Users(users) => {
+                    let homes = users.users.iter().filter_map(|(name, user)| Some((name, user.home.as_ref()?)));
+                    for (name, home) in homes.filter(|(_, home)| !is_writable(home) && names::absolute(home)) {
+                        let path = options.key("users").key(name).key("home");
+                        wrong(&path, read_only(home), "for instance a folder in `/var/home`");
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (index, partition) in self.disk.partitions.iter().flatten().enumerate() {
+            let own = matches!(partition.kind, PartitionKind::Root | PartitionKind::Boot | PartitionKind::Esp);
+            if let Some(point) = partition.mountpoint.as_deref().filter(|point| !own && !is_writable(point)) {
+                let path = Path::root().key("disk").key("partitions").index(index).key("mountpoint");
+                wrong(&path, read_only(point), "mount it beneath `/var`");
+            }
+        }
+        findings
+    }
+}
+
+/// Whether a deployment can have something at `path`.
+fn is_writable(path: &str) -> bool {
+    let first = path.split('/').find(|part| !part.is_empty()).unwrap_or_default();
+    WRITABLE.contains(&first)
+}

@@ -1,0 +1,64 @@
+//! The container image that a build starts from, fully resolved: which way it is installed, and what is in the share.
+
+use crate::stage::Bootloader;
+use serde::{Deserialize, Serialize};
+
+/// A container image whose layers lie in the share [`crate::share::BASE`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Base {
+    /// How it becomes a system.
+    pub engine: Engine,
+    /// Its layers, lowest first. The host has checked them against both of their digests.
+    pub layers: Vec<BaseLayer>,
+    /// The manifest as canonical JSON: keys sorted, no white space (OCI image specification, "Image Manifest").
+    pub manifest: String,
+    /// Digest of the manifest as it was fetched, `sha256:` and hexadecimal digits.
+    pub digest: String,
+    /// The configuration of the image, as it was fetched (OCI image specification, "Image Configuration").
+    pub config: String,
+    /// When the image was made, in seconds since the Unix epoch; 0 where it does not say.
+    pub created: i64,
+    /// Where it comes from, as containers-transports(5) writes it: `docker://host/name:tag`, `oci:/folder:tag`.
+    pub reference: String,
+    /// Where the installed system looks for updates, as ostree-container writes it in the origin of a deployment:
+    /// `ostree-unverified-registry:host/name:tag`.
+    pub origin: String,
+    /// What boots the installed system. The recipe's own stage, or what follows from the disk.
+    pub bootloader: Bootloader,
+}
+
+/// A layer of an image: an uncompressed tar archive in the share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseLayer {
+    /// Its file in the share.
+    pub file: String,
+    /// Digest of the blob as the manifest names it, which is compressed most often.
+    pub digest: String,
+    /// Digest of the archive itself.
+    pub diff_id: String,
+    /// Size of the blob in bytes.
+    pub size: u64,
+}
+
+/// How a container image becomes a system on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// Its layers become an OSTree commit, which is deployed: `/usr` is read-only, and updates come whole.
+    NativeOstree,
+    /// Its layers become the files of the disk, which stages go on with as with those of `debootstrap`.
+    Plain,
+    /// The image installs itself with its own bootc.
+    Bootc,
+}
+
+impl std::fmt::Display for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NativeOstree => "native-ostree",
+            Self::Plain => "plain",
+            Self::Bootc => "bootc",
+        })
+    }
+}

@@ -1,0 +1,180 @@
+//! Container images become bootable disks: built by an ordinary user, booted with each firmware, updated and rolled back.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
+
+use particle_vm_tests::{Place, leftovers, measured, place};
+use sha2::{Digest, Sha256};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// A whole build and its tests on each firmware under emulation, with another one beside it.
+const BUILD: Duration = Duration::from_secs(2 * 3600);
+
+/// A build that is refused.
+const REFUSED: Duration = Duration::from_secs(600);
+
+const STAGES: &str = include_str!("../fixtures/containers/stages.yml");
+const TESTS: &str = include_str!("../fixtures/containers/update.yml");
+
+/// The image that the tests start from, as `base-image` has it: `recipes/particle-os-base.yml`, built once. Another one,
+/// a layout with a tag, can be named with `PARTICLE_VM_TEST_BASE`.
+fn base() -> &'static str {
+    static BASE: OnceLock<(String, Option<Place>)> = OnceLock::new();
+    let (reference, _place) = BASE.get_or_init(|| {
+        if let Ok(reference) = std::env::var("PARTICLE_VM_TEST_BASE") {
+            return (reference, None);
+        }
+        let place = Place::new();
+        let recipe = place::root().join("recipes/particle-os-base.yml");
+        let built = place.start_build(&recipe, &[]).finish(BUILD).exits(0);
+        measured("particle-os-base", "seconds to build", built.took.as_secs_f64());
+        (format!("oci-archive:{}", place.out().join("particle-os-base.oci.tar").display()), Some(place))
+    });
+    reference
+}
+
+/// Build a recipe with `lines` on top of an image, and run its tests.
+fn build_and_test(name: &str, reference: &str, lines: &str, firmwares: &[&str]) {
+    let place = Place::new();
+    let recipe = place.write(&format!("{name}.yml"), format!("name: {name}\nbase-image: {reference}\n{lines}"));
+    let outcome = place.start_build(&recipe, &["--test"]).finish(BUILD).exits(0);
+    for firmware in firmwares {
+        let title = format!("boot {name}.raw on {firmware}: ");
+        assert!(outcome.stderr.contains(&title), "{}", outcome.stderr);
+    }
+    measured(name, "seconds to build and test", outcome.took.as_secs_f64());
+    leftovers::no_processes(&place);
+    assert_eq!(leftovers::names(&place.work()), Vec::<String>::new());
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(place.out().join("manifest.json")).unwrap()).unwrap();
+    assert!(manifest["packages"]["ostree:amd64"].is_string(), "{}", manifest["packages"]);
+}
+
+#[test]
+fn a_deployment_with_grub_is_updated_and_rolled_back() {
+    build_and_test("grub", base(), &format!("{STAGES}{TESTS}"), &["BIOS", "UEFI"]);
+}
+
+#[test]
+fn a_deployment_with_systemd_boot_is_updated_and_rolled_back() {
+    let bootloader = "  - type: bootloader\n    options: { type: systemd-boot, firmware: [uefi] }\n";
+    build_and_test("systemd-boot", base(), &format!("{STAGES}{bootloader}{TESTS}"), &["UEFI"]);
+}
+
+#[test]
+fn further_partitions_are_mounted_in_a_deployment() {
+    let disk = "disk:
+  size: 6GiB
+  partitions:
+    - { kind: bios-boot, size: 1MiB }
+    - { kind: boot, size: 512MiB }
+    - { kind: root, size: 3GiB }
+    - { kind: home, grow: true }
+    - { kind: linux, label: data, mountpoint: /var/lib/data, size: 512MiB }
+";
+    let lines = format!("{STAGES}  - type: bootloader\n    options: {{ firmware: [bios] }}\n{disk}");
+    let tests = "tests:
+  - name: each is in its place
+    run: findmnt --noheadings --output TARGET,SOURCE && test -e /var/home/deb/.ssh/authorized_keys
+    expect: /var/lib/data
+  - name: boot has the entries
+    run: findmnt --noheadings --mountpoint /boot && ls /boot/loader/entries && systemctl is-system-running --wait
+    expect: running
+    diag: systemctl --failed --no-pager; cat /etc/fstab; findmnt
+";
+    build_and_test("partitions", base(), &format!("{lines}{tests}"), &["BIOS"]);
+}
+
+/// An image layout whose layers are `layers`, with a label for the engine, in the folder of a place's recipe.
+fn layout(place: &Place, layers: &[Vec<u8>], labels: serde_json::Value) {
+    let folder = place.path().join("recipe/image");
+    let blobs = folder.join("blobs/sha256");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&blobs).unwrap();
+    let put = |bytes: &[u8], media_type: &str| {
+        let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        std::fs::write(blobs.join(&digest), bytes).unwrap();
+        serde_json::json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() })
+    };
+    let layers: Vec<_> = layers.iter().map(|layer| put(layer, "application/vnd.oci.image.layer.v1.tar")).collect();
+    let diff_ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": { "Labels": labels },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    let config = put(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layers,
+    });
+    let mut entry = put(manifest.to_string().as_bytes(), "application/vnd.oci.image.manifest.v1+json");
+    entry["annotations"] = serde_json::json!({ "org.opencontainers.image.ref.name": "latest" });
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": [entry] });
+    std::fs::write(folder.join("index.json"), index.to_string()).unwrap();
+    std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+}
+
+/// An archive with one entry whose name is written as it is.
+fn entry(name: &str, kind: tar::EntryType, target: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(content.len() as u64);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.write_all(content).unwrap();
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+/// What an image is, its layers, and what is said about it.
+type Refused<'a> = (&'a str, Vec<Vec<u8>>, &'a [&'a str]);
+
+/// Each kind of layer that no image may have, and of image that no disk can be made of: told by name, and nothing stays.
+#[test]
+fn images_that_are_none_are_refused() {
+    use tar::EntryType::{Directory, Link, Regular, Symlink};
+    let place = Place::new();
+    let bootc = serde_json::json!({ "containers.bootc": "1" });
+    let plain = serde_json::json!({});
+    let file = |name: &str| entry(name, Regular, "", b"x");
+    let kernel = |release: &str| file(&format!("usr/lib/modules/{release}/vmlinuz"));
+    let cases: [Refused; 8] = [
+        ("a name that leads out", vec![file("../x")], &["`../x` in the layer leads out of the image"]),
+        ("an absolute name", vec![file("/etc/passwd")], &["`/etc/passwd` in the layer leads out of the image"]),
+        ("a hard link out", vec![entry("x", Link, "../../etc/shadow", b"")], &["leads out of the image"]),
+        (
+            "through a link",
+            vec![[entry("a", Symlink, "/etc", b""), file("a/x")].concat()],
+            &["`a/x` in the layer is beneath the symbolic link `a` of the same layer"],
+        ),
+        ("no kernel", vec![entry("usr/", Directory, "", b"")], &["the image has no kernel"]),
+        ("no initramfs", vec![kernel("6.1")], &["no initramfs", "/usr/lib/modules/6.1/initramfs.img"]),
+        ("two kernels", vec![[kernel("6.1"), kernel("6.2")].concat()], &["the image has 2 kernels (6.1, 6.2)"]),
+        ("both configurations", vec![[file("etc/a"), file("usr/etc/a")].concat()], &["both /etc and /usr/etc"]),
+    ];
+    for (name, layers, says) in &cases {
+        println!("{name}");
+        layout(&place, layers, bootc.clone());
+        refused(&place, "base-image: oci:image\ndisk: { size: 1GiB }\n", says);
+    }
+    for (name, layers, says) in &cases[..4] {
+        println!("{name}, plain");
+        layout(&place, layers, plain.clone());
+        let lines = "base-image: oci:image\ndisk: { size: 1GiB }\nstages: [{ type: bootloader }]\n";
+        refused(&place, lines, says);
+    }
+}
+
+fn refused(place: &Place, lines: &str, says: &[&str]) {
+    let recipe: PathBuf = place.write("refused.yml", format!("name: refused\n{lines}"));
+    let _outcome = place.start_build(&recipe, &[]).finish(REFUSED).exits(1).says(says);
+    leftovers::no_processes(place);
+    assert_eq!(leftovers::names(&place.work()), Vec::<String>::new());
+    assert!(!Path::new(&place.out()).join("refused.raw").exists());
+}
