@@ -1,46 +1,78 @@
 //! Building an image: the stages in order, then the disk.
 
+use crate::container::{Archives, REPOSITORY};
 use crate::context::Context;
 use crate::disk;
 use crate::paths;
 use crate::report::{self, Explain};
-use crate::stage::Site;
+use crate::stage::{DPKG_IN_USR, Site};
+use crate::tree::Tree;
 use particle_vm_protocol::message::Built;
 use particle_vm_protocol::plan::STEP_DEADLINE;
-use particle_vm_protocol::{Failure, FailureKind, Plan};
+use particle_vm_protocol::{ArchiveKind, Failure, FailureKind, Plan};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// dpkg's database.
 const DPKG_STATUS: &str = "/var/lib/dpkg/status";
 
-/// Run the stages of `plan` and assemble the disk.
+/// Run the stages of `plan`, assemble the disk, and write the archives.
 ///
 /// # Errors
 /// The failure of the first stage or step that fails.
 pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
-    let target = context.machine().target.as_ref();
-    let target = target.ok_or_else(|| report::plain(FailureKind::Agent, "the machine has no target disk"))?;
+    let begin = SystemTime::now();
     remove(Path::new(paths::TREE))?;
+    remove(Path::new(REPOSITORY))?;
     let mut site = Site::new(context, plan);
     for (index, planned) in plan.stages.iter().enumerate() {
         let deadline = Some(site.deadline(index));
         context.stage(index, &planned.title, deadline, |_| site.perform(index))?;
     }
-    let after = plan.stages.len();
     let deadline = Some(Duration::from_secs(STEP_DEADLINE));
-    context.stage(after, "initramfs", deadline, |_| site.complete())?;
-    let (tree, empty) = context.stage(after + 1, "disk", deadline, |context| {
-        let tree = site.leave()?;
-        Ok((tree, disk::format(context, &plan.disk, target)?))
-    })?;
-    let filled = context.stage(after + 2, "files", deadline, |context| empty.fill(context, tree.root()))?;
-    let content_bytes = context.stage(after + 3, "boot", deadline, |context| filled.finish(context, plan))?;
-    let packages = packages(&tree.read_text(DPKG_STATUS)?);
-    Ok(Built { packages, content_bytes, scratch_bytes: context.scratch_peak() })
+    let mut next = plan.stages.len();
+    let mut step = |title: &'static str| {
+        next += 1;
+        (next - 1, title)
+    };
+    let (index, title) = step("initramfs");
+    context.stage(index, title, deadline, |_| site.complete())?;
+    let mut built = Built::default();
+    let tree = if let Some(planned) = &plan.disk {
+        let target = context.machine().target.as_ref();
+        let target = target.ok_or_else(|| report::plain(FailureKind::Agent, "the machine has no target disk"))?;
+        let (index, title) = step("disk");
+        let (tree, empty) = context.stage(index, title, deadline, |context| {
+            let tree = site.leave()?;
+            Ok((tree, disk::format(context, planned, target)?))
+        })?;
+        let (index, title) = step("files");
+        let filled = context.stage(index, title, deadline, |context| empty.fill(context, tree.root()))?;
+        let (index, title) = step("boot");
+        built.content_bytes = context.stage(index, title, deadline, |context| filled.finish(context, plan))?;
+        tree
+    } else {
+        site.leave()?
+    };
+    built.packages = packages(&status(&tree)?);
+    if !plan.archives.is_empty() {
+        let mut archives = Archives::new(context, plan, &tree, begin)?;
+        for &kind in &plan.archives {
+            let (index, title) = step(kind.title());
+            let commit = context.stage(index, title, deadline, |_| archives.write(kind))?;
+            built.commit = commit.or(built.commit);
+        }
+        built.source_date = Some(archives.source_date());
+        built.archives = archives.finish();
+    }
+    if plan.disk.is_none() {
+        let tree = built.archives.iter().find(|archive| archive.kind == ArchiveKind::Tree);
+        built.content_bytes = tree.map_or(0, |archive| archive.length);
+    }
+    Ok(Built { scratch_bytes: context.scratch_peak(), ..built })
 }
 
 /// Remove the tree of a build before this one.
@@ -51,6 +83,12 @@ fn remove(path: &Path) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// dpkg's database, which the layout of a container has in `/usr`.
+fn status(tree: &Tree) -> Result<String, Failure> {
+    let moved = tree.read_text(&format!("{DPKG_IN_USR}/status"))?;
+    Ok(if moved.is_empty() { tree.read_text(DPKG_STATUS)? } else { moved })
 }
 
 /// The installed packages in dpkg's database, as `name:architecture` and version.

@@ -4,12 +4,14 @@
 //! source, so there is one version of each type; [`PROTOCOL_VERSION`] and the build id in the handshake keep an agent
 //! from another build out.
 
+pub mod archive;
 pub mod disk;
 pub mod frame;
 pub mod message;
 pub mod plan;
 pub mod stage;
 
+pub use archive::{Archive, ArchiveKind};
 pub use disk::{Disk, Filesystem, FormattedFilesystem, Partition, PartitionKind, SectorSize};
 pub use message::{Failure, FailureKind, FromGuest, FromHost, Job, JobResult};
 pub use plan::{Plan, PlannedStage};
@@ -53,4 +55,6 @@ pub mod serial {
     pub const SCRATCH: &str = "scratch";
     /// The raw disk image that is being made.
     pub const TARGET: &str = "target";
+    /// The disk without a file system that takes the archives ([`crate::archive`]).
+    pub const ARCHIVE: &str = "archive";
 }

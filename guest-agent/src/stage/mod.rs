@@ -4,7 +4,9 @@ mod accounts;
 mod again;
 mod ahead;
 mod apt;
+mod bootc;
 mod bootloader;
+mod bootupd;
 mod cleanup;
 mod copy;
 mod debconf;
@@ -13,13 +15,16 @@ mod files;
 mod hostname;
 mod initramfs;
 mod locale;
+mod ostree;
 mod run;
 mod sources;
 mod suites;
 mod systemd;
 mod timezone;
 mod users;
-mod work;
+pub(crate) mod work;
+
+pub use bootc::DPKG_IN_USR;
 
 use crate::chroot::{Chroot, Devices};
 use crate::context::Context;
@@ -107,6 +112,14 @@ impl<'a> Site<'a> {
             Stage::Run(options) => run::perform(self, options),
             Stage::Systemd(options) => systemd::perform(self, options),
             Stage::Bootloader(options) => bootloader::perform(self, options),
+            Stage::Bootc(options) => bootc::perform(self, options),
+            Stage::Bootupd(options) => bootupd::perform(self, options),
+            Stage::OstreeInit(options) => ostree::init(self, options),
+            Stage::OstreeConfig(options) => ostree::config(self, options),
+            Stage::OstreePull(options) => ostree::pull(self, options),
+            Stage::OstreeRemotes(options) => ostree::remotes(self, options),
+            // It is made of the finished tree.
+            Stage::OstreeCommit(_) => ostree::prepare(self),
         };
         // They may have changed sources, preferences, the packages themselves.
         if let Stage::Sources(_) | Stage::Files(_) | Stage::Copy(_) | Stage::Run(_) = &planned.stage {
@@ -165,8 +178,10 @@ impl<'a> Site<'a> {
     /// When the initramfs cannot be made.
     pub fn complete(&self) -> Result<(), Failure> {
         let tree = self.tree()?;
-        let table = fstab::merge(&tree.read_text(fstab::PATH)?, &self.plan.disk);
-        tree.write(fstab::PATH, table, 0o644)?;
+        if let Some(disk) = &self.plan.disk {
+            let table = fstab::merge(&tree.read_text(fstab::PATH)?, disk);
+            tree.write(fstab::PATH, table, 0o644)?;
+        }
         initramfs::make(self)
     }
 

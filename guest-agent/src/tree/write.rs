@@ -2,7 +2,7 @@
 
 use super::{Tree, TreeError, cannot, split, through};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat};
 use std::fs::{self, File};
@@ -85,6 +85,20 @@ impl Tree {
             fchownat(&folder, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::AT_SYMLINK_NOFOLLOW)
         };
         give().map_err(cannot("change the owner of", path))
+    }
+
+    /// Give something another place, where nothing is yet. Missing folders on the way there are made. A link is moved, and
+    /// not what it leads to.
+    ///
+    /// # Errors
+    /// When it is missing, or something is in its new place.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), TreeError> {
+        let (folder, name) = self.folder_of(to)?;
+        let rename = || {
+            let (old_folder, old_name) = self.parent(from)?;
+            renameat2(&old_folder, old_name, &folder, name, RenameFlags::RENAME_NOREPLACE)
+        };
+        rename().map_err(cannot("move", from))
     }
 
     /// Remove a file or a link. It may be missing.
