@@ -49,6 +49,9 @@ pub struct Definition {
     pub modules: Modules,
     /// Beginnings of paths that are left out.
     pub exclude: Vec<String>,
+    /// Paths that are kept all the same.
+    #[serde(default)]
+    pub keep: Vec<String>,
     /// Folders that are there even if no package has them.
     pub folders: Vec<String>,
 }
@@ -61,6 +64,13 @@ pub struct Suite {
     pub name: String,
     /// Components, `main`.
     pub components: Vec<String>,
+    /// Whether its index is refused when it is older than it says it may be.
+    #[serde(default = "expires")]
+    pub expires: bool,
+}
+
+fn expires() -> bool {
+    true
 }
 
 /// Packages that come from a suite of their own.
@@ -120,7 +130,13 @@ impl Definition {
 
     /// Whether a path of a package (without leading slash) stays out of the root file system.
     pub fn excludes(&self, path: &str) -> bool {
-        self.exclude.iter().any(|prefix| path.starts_with(prefix.as_str()))
+        self.exclude.iter().any(|prefix| path.starts_with(prefix.as_str())) && !self.keeps(path)
+    }
+
+    /// Whether a path is one that is kept, or a folder above it.
+    fn keeps(&self, path: &str) -> bool {
+        let above = |kept: &String| kept.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+        self.keep.iter().any(|kept| kept == path || above(kept))
     }
 }
 
@@ -147,6 +163,9 @@ mod tests {
         assert_eq!(definition.suites[0].name, "trixie");
         assert!(definition.excludes("usr/share/doc/apt/copyright"));
         assert!(!definition.excludes("usr/share/doc"));
+        assert!(definition.excludes("usr/lib/systemd/systemd") && definition.excludes("usr/lib/systemd/boot/x"));
+        assert!(!definition.excludes("usr/lib/systemd/boot/efi/systemd-bootx64.efi"));
+        assert!(!definition.excludes("usr/lib/systemd/boot"));
         assert!(definition.pins.iter().all(|pin| definition.suites.iter().any(|suite| suite.name == pin.suite)));
     }
 

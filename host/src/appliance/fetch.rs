@@ -260,8 +260,11 @@ fn architecture(definition: &Definition) -> String {
 }
 
 fn sources(definition: &Definition, mirror: &str) -> String {
-    let line =
-        |suite: &super::definition::Suite| format!("deb {mirror} {} {}\n", suite.name, suite.components.join(" "));
+    let line = |suite: &super::definition::Suite| {
+        // sources.list(5).
+        let options = if suite.expires { "" } else { "[check-valid-until=no] " };
+        format!("deb {options}{mirror} {} {}\n", suite.name, suite.components.join(" "))
+    };
     definition.suites.iter().map(line).collect()
 }
 
@@ -345,7 +348,8 @@ mod tests {
 
     #[test]
     fn the_index_of_another_suite_is_refused() {
-        let definition = Definition::embedded().unwrap();
+        let mut definition = Definition::embedded().unwrap();
+        definition.suites.truncate(1);
         check_suites("trixie\ttrixie\n", &definition).unwrap();
         for (came, reason) in [("trixie\tbookworm\n", Reason::Suite), ("trixie\t$(CODENAME)\n", Reason::Suite)] {
             let error = check_suites(came, &definition).unwrap_err();
@@ -356,12 +360,15 @@ mod tests {
 
     #[test]
     fn pinned_suites_give_nothing_else() {
-        let text = "architecture: amd64\nsuites: [{name: trixie, components: [main]}, {name: forky, components: [main]}]\n\
+        let text = "architecture: amd64\nsuites: [{name: trixie, components: [main]}, {name: forky, components: [main], expires: false}]\n\
                     pins: [{suite: forky, packages: [ostree, libostree-1-1], priority: 990, reason: composefs}]\n\
                     packages: []\nkernel: {package: k, image_prefix: k-}\nfirmware: {package: f, code: c, variables: v}\n\
                     modules: {initramfs: [], root: []}\nexclude: []\nfolders: []\n";
         let definition: Definition = serde_yaml::from_str(text).unwrap();
-        assert_eq!(sources(&definition, "http://m/debian").lines().count(), 2);
+        assert_eq!(
+            sources(&definition, "http://m/debian"),
+            "deb http://m/debian trixie main\ndeb [check-valid-until=no] http://m/debian forky main\n"
+        );
         let text = preferences(&definition);
         assert!(text.contains("Package: *\nPin: release n=forky\nPin-Priority: -10\n"), "{text}");
         assert!(text.contains("Package: ostree libostree-1-1\nPin: release n=forky\nPin-Priority: 990\n"), "{text}");
