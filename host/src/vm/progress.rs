@@ -6,7 +6,7 @@
 use super::link::LinkError;
 use particle_vm_protocol::Job;
 use particle_vm_protocol::message::HEARTBEAT;
-use particle_vm_protocol::plan::{FINISH_DEADLINE, STEP_DEADLINE, STEPS_AFTER_STAGES};
+use particle_vm_protocol::plan::{FINISH_DEADLINE, STEP_DEADLINE};
 
 /// Seconds that the agent has beyond the deadline of a step to say so, and for what lies between two steps. Long, because
 /// of emulation on a busy machine.
@@ -30,7 +30,7 @@ impl Progress {
         let deadlines = match job {
             Job::Build(plan) => {
                 let stages = with_later(plan.stages.iter().map(|stage| stage.deadline).collect());
-                stages.into_iter().chain([STEP_DEADLINE; STEPS_AFTER_STAGES]).collect()
+                stages.into_iter().chain(vec![STEP_DEADLINE; plan.steps_after_stages()]).collect()
             }
             Job::Finish => vec![FINISH_DEADLINE],
             Job::Hello | Job::Exec(_) => Vec::new(),

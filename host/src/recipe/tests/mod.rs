@@ -1,5 +1,6 @@
 //! Every finding has its message and its place: tables of small recipes and of what is said about them.
 
+mod containers;
 mod disk;
 mod files;
 mod shape;
