@@ -3,7 +3,6 @@
 use crate::context::Context;
 use crate::process::Command;
 use crate::report::{self, Explain};
-use crate::stage::work;
 use crate::tree::Tree;
 use particle_vm_protocol::stage::OstreeCommit;
 use particle_vm_protocol::{Failure, FailureKind, Plan, Stage};
@@ -12,9 +11,6 @@ use std::path::Path;
 
 /// The OSTree repository of the build.
 pub const REPOSITORY: &str = "/scratch/repo";
-
-/// Where a secret key lies while ostree reads it.
-const SECRET: &str = "/scratch/.ostree-secret";
 
 /// Commit the tree as the plan says. Returns the ref and the checksum.
 ///
@@ -33,11 +29,7 @@ pub(super) fn commit(
     let options = options.ok_or_else(|| report::plain(FailureKind::Input, "no stage `ostree.commit` names a ref"))?;
     empty_devices(tree)?;
     let _etc = UsrEtc::new(tree)?;
-    let mut command = command(context, tree, options, source_date)?;
-    let secret = options.ed25519_secret.as_deref().map(Secret::new).transpose()?;
-    if secret.is_some() {
-        command = command.args(["--sign-type=ed25519", &format!("--sign-from-file={SECRET}")]);
-    }
+    let command = command(context, tree, options, source_date)?;
     let output = context.capture(&command)?;
     let checksum = output.lines().last().map(str::trim).unwrap_or_default().to_owned();
     if checksum.len() != 64 || !checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -52,7 +44,7 @@ pub(super) fn commit(
     Ok((options.reference.clone(), checksum))
 }
 
-/// The command that commits, without a signature.
+/// The command that commits.
 fn command(context: &Context, tree: &Tree, options: &OstreeCommit, source_date: u64) -> Result<Command, Failure> {
     let repo = format!("--repo={REPOSITORY}");
     let parent = match &options.parent {
@@ -111,23 +103,6 @@ impl Drop for UsrEtc<'_> {
     fn drop(&mut self) {
         // Only a shell in a build that failed would miss it.
         let _ = fs::rename(self.0.join("usr/etc"), self.0.join("etc"));
-    }
-}
-
-/// A copy of a key of the recipe's folder, which goes with this.
-struct Secret;
-
-impl Secret {
-    fn new(file: &str) -> Result<Self, Failure> {
-        let key = work::read(file)?;
-        let written = fs::write(SECRET, key).explain(FailureKind::Agent, || "cannot keep the key");
-        written.map(|()| Self)
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(SECRET);
     }
 }
 

@@ -22,7 +22,7 @@ mod suites;
 mod systemd;
 mod timezone;
 mod users;
-pub(crate) mod work;
+mod work;
 
 pub use bootc::DPKG_IN_USR;
 

@@ -59,7 +59,7 @@ pub(super) fn pull(site: &Site<'_>, options: &OstreePull) -> Result<(), Failure>
     let proxy = format!("--set=proxy=http://{}", particle_vm_protocol::GUEST_PROXY_ADDRESS);
     let mut add = vec!["remote".to_owned(), "add".into(), "--force".into(), proxy];
     add.extend(
-        verification(options.gpg_keyring.is_some(), options.ed25519_key.as_deref(), options.unsigned)?
+        verification(options.gpg_keyring.is_some(), None, options.unsigned)?
             .into_iter()
             .map(|(key, value)| format!("--set={key}={value}")),
     );
@@ -67,7 +67,8 @@ pub(super) fn pull(site: &Site<'_>, options: &OstreePull) -> Result<(), Failure>
         fs::write(KEYRING, work::read(keyring)?).explain(FailureKind::Agent, || "cannot keep the keyring")?;
         add.push(format!("--gpg-import={KEYRING}"));
     }
-    add.extend(["--".into(), ORIGIN.into(), url.clone()]);
+    // It takes no `--`; the host has seen that this is a URL.
+    add.extend([ORIGIN.into(), url.clone()]);
     run(site, &add.iter().map(String::as_str).collect::<Vec<_>>())?;
     run(site, &["pull", &depth, "--", ORIGIN].into_iter().chain(refs).collect::<Vec<_>>())?;
     // Under their own names, as `parent` names them; the remote was for this once.

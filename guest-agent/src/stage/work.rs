@@ -32,7 +32,7 @@ pub(super) fn open(path: &str, flags: OFlag) -> Result<OwnedFd, Failure> {
 ///
 /// # Errors
 /// When it is missing, no regular file, or has more than 16 MiB.
-pub(crate) fn read(path: &str) -> Result<Vec<u8>, Failure> {
+pub(super) fn read(path: &str) -> Result<Vec<u8>, Failure> {
     let file = File::from(open(path, OFlag::O_RDONLY)?);
     let mut content = Vec::new();
     let length = file

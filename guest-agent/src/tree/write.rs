@@ -87,6 +87,15 @@ impl Tree {
         give().map_err(cannot("change the owner of", path))
     }
 
+    /// Change the permissions of a file, after links.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn set_mode(&self, path: &str, mode: u32) -> Result<(), TreeError> {
+        let file = self.resolve(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY);
+        file.and_then(|file| fchmod(&file, Mode::from_bits_truncate(mode))).map_err(cannot("change the mode of", path))
+    }
+
     /// Give something another place, where nothing is yet. Missing folders on the way there are made. A link is moved, and
     /// not what it leads to.
     ///
@@ -111,6 +120,18 @@ impl Tree {
             Err(error) => Err(cannot("remove", path)(error)),
             Ok((folder, name)) => remove_entry(&folder, name).map_err(cannot("remove", path)),
         }
+    }
+
+    /// Remove an empty folder.
+    ///
+    /// # Errors
+    /// When it is missing, or there is something in it.
+    pub fn remove_folder(&self, path: &str) -> Result<(), TreeError> {
+        let remove = || {
+            let (folder, name) = self.parent(path)?;
+            unlinkat(&folder, name, UnlinkatFlags::RemoveDir)
+        };
+        remove().map_err(cannot("remove", path))
     }
 
     /// Remove everything in a folder but what is to be `kept` by its name, and leave the folder. It may be missing.

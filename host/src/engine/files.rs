@@ -32,7 +32,6 @@ pub(super) fn named(recipe: &Recipe) -> Vec<&str> {
             Stage::OstreeRemotes(options) => {
                 named.extend(options.remotes.iter().filter_map(|remote| remote.gpg_keyring.as_deref()));
             }
-            Stage::OstreeCommit(options) => named.extend(options.ed25519_secret.as_deref()),
             _ => {}
         }
     }

@@ -58,15 +58,12 @@ pub struct OstreePull {
     pub path: Option<String>,
     /// The refs to fetch.
     pub refs: Vec<String>,
-    /// How many parents of each commit are fetched with it; -1 means all.
+    /// How many parents of each commit are fetched with it.
     #[serde(default)]
-    pub depth: i32,
+    pub depth: u32,
     /// OpenPGP keyring in the recipe's folder that signs the commits behind `url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpg_keyring: Option<String>,
-    /// Public ed25519 key that signs the commits behind `url`, in base64.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ed25519_key: Option<String>,
     /// Take commits from `url` that nobody has signed.
     #[serde(default)]
     pub unsigned: bool,
@@ -96,7 +93,8 @@ pub struct OstreeRemote {
     /// OpenPGP keyring in the recipe's folder that signs its commits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpg_keyring: Option<String>,
-    /// Public ed25519 key that signs its commits, in base64.
+    /// Public ed25519 key that signs its commits, in base64. Debian's OSTree is built without these signatures; the one in
+    /// the image has to be another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ed25519_key: Option<String>,
     /// Take commits that nobody has signed.
@@ -124,9 +122,6 @@ pub struct OstreeCommit {
     /// Further metadata of the commit, as text.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
-    /// Sign it: a file in the recipe's folder with a secret ed25519 key in base64, ostree-sign(1).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ed25519_secret: Option<String>,
     /// Mark it as bootable, with the kernel that it has in `/usr/lib/modules`.
     #[serde(default = "yes")]
     pub bootable: bool,

@@ -51,6 +51,13 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Bootc) -> Result<(), Failur
     }
     initramfs(site, &kernel)?;
     let tree = site.tree()?;
+    // What belongs to the kernel beside it, by the names that other distributions have.
+    for name in ["config", "System.map"] {
+        let (from, to) = (format!("/boot/{name}-{kernel}"), format!("{folder}/{name}"));
+        if tree.is_file(&from) && !tree.exists(&to) {
+            tree.rename(&from, &to)?;
+        }
+    }
     tree.clear("/boot", |_| false)?;
     KERNEL_LINKS.iter().try_for_each(|link| tree.remove(link))?;
     layout(site)?;
@@ -99,7 +106,11 @@ fn initramfs(site: &Site<'_>, kernel: &str) -> Result<(), Failure> {
         // The highest level, which is the default, takes six times as long for a tenth less.
         command = command.args(["--compress", "zstd -6 -q -T0"]);
     }
-    site.context.run(&command.arg(format!("{MODULES}/{kernel}/initramfs.img")))
+    let path = format!("{MODULES}/{kernel}/initramfs.img");
+    site.context.run(&command.arg(&path))?;
+    // dracut makes it for root's eyes only; there is nothing in it that the container does not have.
+    site.tree()?.set_mode(&path, 0o644)?;
+    Ok(())
 }
 
 /// The folders and links of the root.
@@ -120,6 +131,10 @@ fn layout(site: &Site<'_>) -> Result<(), Failure> {
             continue;
         }
         if tree.is_folder(&path) {
+            // Debian has an empty `/var/opt`.
+            if tree.is_folder(&state) && tree.names(&state)?.is_empty() {
+                tree.remove_folder(&state)?;
+            }
             if tree.exists(&state) {
                 return Err(wrong(format!("the tree has `{path}` and `{state}`, which become one folder")));
             }

@@ -23,7 +23,7 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     let with_disk = formats.iter().any(|format| format.is_disk());
     if with_disk && !checker.is_written(&disk) {
         let help = "`disk`: The disk that is made; the formats `oci-archive`, `oci`, `docker-archive`, `ostree-repo` and `tar` need none";
-        checker.advise(&root, "the recipe lacks the key `disk`", help);
+        checker.advise(&disk, "the recipe lacks the key `disk`", help);
     } else if !with_disk && checker.is_written(&disk) {
         let help = "remove the key, or add a format that is a disk, for instance `qcow2`";
         checker.advise_key(&disk, "none of the formats is a disk", help);

@@ -8,6 +8,9 @@ use particle_vm_protocol::stage::{OstreeCommit, OstreeConfig, OstreePull, Ostree
 
 const REF: &str = "letters, digits, `.`, `_` and `-`, in parts between `/`, for instance `particle/13/amd64`";
 
+/// Most parents of a commit: ostree-pull(1) takes a number of 32 bits.
+const MOST_PARENTS: u32 = 1_000_000;
+
 /// Bytes of a public ed25519 key (RFC 8032, 5.1.5).
 const PUBLIC_KEY: usize = 32;
 
@@ -31,8 +34,9 @@ pub fn config(checker: &mut Checker<'_>, path: &Path, options: &OstreeConfig) {
 pub fn pull(checker: &mut Checker<'_>, path: &Path, options: &OstreePull) {
     let trust = Trust {
         gpg_keyring: options.gpg_keyring.as_deref(),
-        ed25519_key: options.ed25519_key.as_deref(),
+        ed25519_key: None,
         unsigned: options.unsigned,
+        ways: "`gpg_keyring` and `unsigned: true`",
     };
     match (&options.url, &options.path) {
         (None, None) => checker.advise(path, "the stage has nowhere to pull from", "give it `url` or `path`"),
@@ -52,8 +56,8 @@ pub fn pull(checker: &mut Checker<'_>, path: &Path, options: &OstreePull) {
         checker.report(&path.key("refs"), "`refs` is an empty list");
     }
     checker.each(&path.key("refs"), &options.refs, names::ostree_ref, "a ref", REF);
-    if options.depth < -1 {
-        checker.advise(&path.key("depth"), "this is no number of commits", "-1 means all");
+    if options.depth > MOST_PARENTS {
+        checker.report(&path.key("depth"), format!("at most {MOST_PARENTS} parents are fetched"));
     }
 }
 
@@ -77,6 +81,7 @@ pub fn remotes(checker: &mut Checker<'_>, path: &Path, options: &OstreeRemotes) 
             gpg_keyring: remote.gpg_keyring.as_deref(),
             ed25519_key: remote.ed25519_key.as_deref(),
             unsigned: remote.unsigned,
+            ways: "`gpg_keyring`, `ed25519_key` and `unsigned: true`",
         };
         trust.check(checker, &path);
     }
@@ -107,9 +112,6 @@ pub fn commit(checker: &mut Checker<'_>, path: &Path, options: &OstreeCommit) {
             checker.report(&path, "a value is text of at most 100000 bytes");
         }
     }
-    if let Some(file) = &options.ed25519_secret {
-        checker.file(&path.key("ed25519_secret"), file);
-    }
 }
 
 /// By what a repository is trusted.
@@ -117,6 +119,8 @@ struct Trust<'a> {
     gpg_keyring: Option<&'a str>,
     ed25519_key: Option<&'a str>,
     unsigned: bool,
+    /// The keys that say so.
+    ways: &'static str,
 }
 
 impl Trust<'_> {
@@ -125,7 +129,7 @@ impl Trust<'_> {
     }
 
     fn check(&self, checker: &mut Checker<'_>, path: &Path) {
-        let ways = "one of `gpg_keyring`, `ed25519_key` and `unsigned: true`";
+        let ways = format!("one of {}", self.ways);
         match self.given() {
             0 => checker.advise(path, "nothing says which signatures the commits have", format!("give it {ways}")),
             1 => {}

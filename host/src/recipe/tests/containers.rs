@@ -106,7 +106,7 @@ fn the_container_says_what_it_can() {
                 "{ tag: 'A b' }",
                 "8:21 `A b` is not a name of a container | for instance `particle-os:13` or `registry.example.org/particle-os:13`",
             ),
-            ("{ environment: { 1A: b } }", "8:29 `1A` is not a name of a variable | letters, digits, `.`, `-` and `_`"),
+            ("{ environment: { 1A: b } }", "8:31 `1A` is not a name of a variable | letters, digits, `.`, `-` and `_`"),
             ("{ entrypoint: [''] }", "8:29 this is not an argument of a program"),
             ("{ compression: xz }", "8:29 `compression` cannot be `xz` | possible: `gzip`, `zstd`"),
         ],
@@ -132,7 +132,7 @@ fn options_of_bootc_make_sense() {
             ("{ prepare_root: { composefs: verity }, install: { filesystem: xfs, stateroot: debian } }", ""),
             (
                 "{ kargs: ['a b'] }",
-                "5:38 `a b` is not one kernel argument | each argument is an item of the list: `[quiet, console=ttyS0]`",
+                "5:39 `a b` is not one kernel argument | each argument is an item of the list: `[quiet, console=ttyS0]`",
             ),
             (
                 "{ install: { filesystem: swap } }",
@@ -153,6 +153,11 @@ fn options_of_bootc_make_sense() {
 #[test]
 fn stages_of_ostree_make_sense() {
     const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let remote = |key: &str| {
+        format!(
+            "ostree.remotes, options: {{ remotes: [{{ name: a, url: 'https://a.example.org/r', ed25519_key: {key} }}] }}"
+        )
+    };
     let recipe = |stage: &str| {
         container(&format!("ostree.commit, options: {{ ref: a }} }}\n  - {{ type: {stage}"), "formats: [ostree-repo]")
     };
@@ -162,13 +167,17 @@ fn stages_of_ostree_make_sense() {
     };
     let pull = |options: &str| format!("ostree.pull, options: {{ refs: [a/b], {options} }}");
     check(&pull("url: 'https://a.example.org/r', unsigned: true"), "");
-    check(&pull(&format!("url: 'https://a.example.org/r', ed25519_key: {KEY}")), "");
+    check(&remote(KEY), "");
+    check(
+        &remote("AAEC"),
+        "6:106 this is not a public ed25519 key | 32 bytes in base64, as `openssl pkey -pubout -outform DER | tail -c 32 | base64` prints it",
+    );
     check(
         &pull("url: 'https://a.example.org/r'"),
-        "6:26 nothing says which signatures the commits have | give it one of `gpg_keyring`, `ed25519_key` and `unsigned: true`",
+        "6:26 nothing says which signatures the commits have | give it one of `gpg_keyring` and `unsigned: true`",
     );
-    check(&pull("depth: -1"), "6:26 the stage has nowhere to pull from | give it `url` or `path`");
-    check(&pull("path: repo"), "6:64 there is no `repo` in the recipe's folder");
+    check(&pull("depth: 1"), "6:26 the stage has nowhere to pull from | give it `url` or `path`");
+    check(&pull("path: repo"), "6:56 there is no file `repo` | paths are relative to the recipe's folder");
     check(
         "ostree.config, options: { set: { readonly: 'true' } }",
         "6:46 `readonly` is not a key of a repository | a group and a key, for instance `core.min-free-space-percent`",

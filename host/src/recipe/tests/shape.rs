@@ -81,7 +81,7 @@ fn keys_and_types_are_those_of_a_recipe() {
             ("- a", "1:1 the recipe is a mapping, and not a list"),
             (
                 "name: x",
-                "1:1 the recipe lacks the key `stages` | `stages`: What is done, in this order.\n1:1 the recipe lacks the key `disk` | `disk`: The disk that is made; the formats `oci-archive`, `oci`, `docker-archive`, `ostree-repo` and `tar` need none",
+                "1:1 the recipe lacks the key `disk` | `disk`: The disk that is made; the formats `oci-archive`, `oci`, `docker-archive`, `ostree-repo` and `tar` need none\n1:1 the recipe lacks the key `stages` | `stages`: What is done, in this order.",
             ),
         ],
     );
