@@ -1,5 +1,6 @@
 //! Building an image: the stages in order, then the disk.
 
+use crate::container::{Archives, REPOSITORY};
 use crate::context::Context;
 use crate::disk;
 use crate::ostree;
@@ -7,26 +8,28 @@ use crate::paths;
 use crate::plain;
 use crate::report::{self, Explain};
 use crate::stage::Site;
+use crate::tree::Tree;
 use particle_vm_protocol::message::Built;
 use particle_vm_protocol::plan::STEP_DEADLINE;
-use particle_vm_protocol::{Engine, Failure, FailureKind, Plan};
+use particle_vm_protocol::{ArchiveKind, Engine, Failure, FailureKind, Plan};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-/// dpkg's database.
-const DPKG_STATUS: &str = "/var/lib/dpkg/status";
+/// Where the database of dpkg is: in images that keep it with the packages, and not in `/var`, that is the true one.
+const DPKG_STATUS: [&str; 3] =
+    ["/usr/lib/sysimage/dpkg/status", "/usr/share/dpkg/database/status", "/var/lib/dpkg/status"];
 
-/// Run the stages of `plan` and assemble the disk.
+/// Run the stages of `plan`, assemble the disk, and write the archives.
 ///
 /// # Errors
 /// The failure of the first stage or step that fails.
 pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
-    let target = context.machine().target.as_ref();
-    let target = target.ok_or_else(|| report::plain(FailureKind::Agent, "the machine has no target disk"))?;
+    let begin = SystemTime::now();
     remove(Path::new(paths::TREE))?;
+    remove(Path::new(REPOSITORY))?;
     let deadline = Some(Duration::from_secs(STEP_DEADLINE));
     let mut site = Site::new(context, plan);
     match plan.base.as_ref().map(|base| (base.engine, base)) {
@@ -35,7 +38,12 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
             plain::unpack(context, base, Path::new(paths::TREE))?;
             site.enter()
         })?,
-        Some((Engine::NativeOstree, base)) => return ostree::build(context, plan, base, target),
+        Some((Engine::NativeOstree, base)) => {
+            let (Some(disk), []) = (&plan.disk, plan.archives.as_slice()) else {
+                return Err(report::plain(FailureKind::Agent, "of a deployment there is a disk, and nothing else"));
+            };
+            return ostree::build(context, plan, base, disk, target(context)?);
+        }
         Some((engine, _)) => {
             return Err(report::plain(FailureKind::Agent, format!("the agent has no engine `{engine}`")));
         }
@@ -45,16 +53,51 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
         let deadline = Some(site.deadline(index));
         context.stage(before + index, &planned.title, deadline, |_| site.perform(index))?;
     }
-    let after = before + plan.stages.len();
-    context.stage(after, "initramfs", deadline, |_| site.complete())?;
-    let (tree, empty) = context.stage(after + 1, "disk", deadline, |context| {
-        let tree = site.leave()?;
-        Ok((tree, disk::format(context, &plan.disk, target, false)?))
-    })?;
-    let filled = context.stage(after + 2, "files", deadline, |context| empty.fill(context, tree.root()))?;
-    let content_bytes = context.stage(after + 3, "boot", deadline, |context| filled.finish(context, plan))?;
-    let packages = packages(&tree.read_text(DPKG_STATUS)?);
-    Ok(Built { packages, content_bytes, scratch_bytes: context.scratch_peak() })
+    let mut next = before + plan.stages.len();
+    let mut step = |title: &'static str| {
+        next += 1;
+        (next - 1, title)
+    };
+    let (index, title) = step("initramfs");
+    context.stage(index, title, deadline, |_| site.complete())?;
+    let mut built = Built::default();
+    let tree = if let Some(planned) = &plan.disk {
+        let target = target(context)?;
+        let (index, title) = step("disk");
+        let (tree, empty) = context.stage(index, title, deadline, |context| {
+            let tree = site.leave()?;
+            Ok((tree, disk::format(context, planned, target, false)?))
+        })?;
+        let (index, title) = step("files");
+        let filled = context.stage(index, title, deadline, |context| empty.fill(context, tree.root()))?;
+        let (index, title) = step("boot");
+        built.content_bytes = context.stage(index, title, deadline, |context| filled.finish(context, plan))?;
+        tree
+    } else {
+        site.leave()?
+    };
+    built.packages = packages(&tree)?;
+    if !plan.archives.is_empty() {
+        let mut archives = Archives::new(context, plan, &tree, begin)?;
+        for &kind in &plan.archives {
+            let (index, title) = step(kind.title());
+            let commit = context.stage(index, title, deadline, |_| archives.write(kind))?;
+            built.commit = commit.or(built.commit);
+        }
+        built.source_date = Some(archives.source_date());
+        built.archives = archives.finish();
+    }
+    if plan.disk.is_none() {
+        let tree = built.archives.iter().find(|archive| archive.kind == ArchiveKind::Tree);
+        built.content_bytes = tree.map_or(0, |archive| archive.length);
+    }
+    Ok(Built { scratch_bytes: context.scratch_peak(), ..built })
+}
+
+/// The device of the target disk.
+fn target(context: &Context) -> Result<&Path, Failure> {
+    let target = context.machine().target.as_deref();
+    target.ok_or_else(|| report::plain(FailureKind::Agent, "the machine has no target disk"))
 }
 
 /// Remove the tree of a build before this one.
@@ -68,7 +111,15 @@ fn remove(path: &Path) -> Result<(), Failure> {
 }
 
 /// The installed packages in dpkg's database, as `name:architecture` and version.
-pub(crate) fn packages(status: &str) -> BTreeMap<String, String> {
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn packages(tree: &Tree) -> Result<BTreeMap<String, String>, Failure> {
+    let Some(path) = DPKG_STATUS.iter().find(|path| tree.is_file(path)) else { return Ok(BTreeMap::new()) };
+    Ok(installed(&tree.read_text(path)?))
+}
+
+fn installed(status: &str) -> BTreeMap<String, String> {
     let stanza = |stanza: &str| {
         let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         // The third word is the state; a package that was removed leaves a stanza.
@@ -87,6 +138,6 @@ mod tests {
     fn only_installed_packages_count() {
         let status = "Package: a\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:2-3\nDescription: x\n \
                       Version: 9\n\nPackage: b\nStatus: deinstall ok config-files\nArchitecture: all\nVersion: 1\n";
-        assert_eq!(packages(status), BTreeMap::from([("a:amd64".into(), "1:2-3".into())]));
+        assert_eq!(installed(status), BTreeMap::from([("a:amd64".into(), "1:2-3".into())]));
     }
 }

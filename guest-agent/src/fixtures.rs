@@ -5,6 +5,30 @@ use particle_vm_protocol::{
     Disk, Filesystem, FormattedFilesystem, Partition, PartitionKind, Plan, PlannedStage, SectorSize, Stage,
 };
 
+/// A temporary folder, which goes with this.
+pub struct Folder(std::path::PathBuf);
+
+impl Folder {
+    /// A new one; `name` tells it from those of other tests.
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("particle-vm-agent-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A partition with a file system whose UUID is `uuid`.
 pub fn partition(kind: PartitionKind, filesystem: Filesystem, uuid: &str, mountpoint: Option<&str>) -> Partition {
     Partition {
@@ -32,7 +56,7 @@ pub fn plan(stages: &str) -> Plan {
         architecture: "amd64".into(),
         base: None,
         stages: stages.into_iter().enumerate().map(planned).collect(),
-        disk: Disk {
+        disk: Some(Disk {
             size: 1 << 30,
             sector_size: SectorSize::B512,
             uuid: String::new(),
@@ -41,7 +65,9 @@ pub fn plan(stages: &str) -> Plan {
                 partition(PartitionKind::Esp, Filesystem::Vfat, "AB12-34CD", Some("/boot/efi")),
                 partition(PartitionKind::Root, Filesystem::Ext4, "root", Some("/")),
             ],
-        },
+        }),
+        archives: Vec::new(),
+        source_date: None,
         apt_conf: Vec::new(),
     }
 }

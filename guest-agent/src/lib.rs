@@ -19,6 +19,7 @@ pub mod boot;
 pub mod build;
 pub mod cancel;
 pub mod chroot;
+pub mod container;
 pub mod context;
 pub mod disk;
 pub mod exec;

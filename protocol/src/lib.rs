@@ -4,6 +4,7 @@
 //! source, so there is one version of each type; [`PROTOCOL_VERSION`] and the build id in the handshake keep an agent
 //! from another build out.
 
+pub mod archive;
 pub mod base;
 pub mod disk;
 pub mod frame;
@@ -11,6 +12,7 @@ pub mod message;
 pub mod plan;
 pub mod stage;
 
+pub use archive::{Archive, ArchiveKind};
 pub use base::{Base, BaseLayer, Engine};
 pub use disk::{Disk, Filesystem, FormattedFilesystem, Partition, PartitionKind, SectorSize};
 pub use message::{Failure, FailureKind, FromGuest, FromHost, Job, JobResult};
@@ -57,4 +59,6 @@ pub mod serial {
     pub const SCRATCH: &str = "scratch";
     /// The raw disk image that is being made.
     pub const TARGET: &str = "target";
+    /// The disk without a file system that takes the archives ([`crate::archive`]).
+    pub const ARCHIVE: &str = "archive";
 }

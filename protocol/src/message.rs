@@ -6,6 +6,7 @@
 //! the end the agent waits, with everything still mounted, for [`FromHost::PowerOff`] or for one more
 //! [`FromHost::Start`] (a shell in the stage that failed). When the channel closes, it powers the machine off.
 
+use crate::archive::Archive;
 use crate::plan::Plan;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -159,6 +160,12 @@ pub struct Built {
     pub content_bytes: u64,
     /// Most bytes that were in use on the scratch disk.
     pub scratch_bytes: u64,
+    /// The archives that were made, in the order of [`Plan::archives`].
+    pub archives: Vec<Archive>,
+    /// The time that nothing in them is newer than, in seconds since the Unix epoch; none when there are none.
+    pub source_date: Option<u64>,
+    /// The OSTree commit that was made: its ref and its checksum.
+    pub commit: Option<(String, String)>,
 }
 
 /// Why a job failed. The guest tells what it saw; the host decides about exit code and advice.
@@ -185,6 +192,8 @@ pub enum FailureKind {
     ScratchFull,
     /// The target disk, or a file system on it, is full.
     TargetFull,
+    /// The disk for the archives is full.
+    ArchiveFull,
     /// The kernel killed a process for want of memory.
     OutOfMemory,
     /// The host asked for the end.

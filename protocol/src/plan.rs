@@ -1,14 +1,12 @@
 //! The plan: a fully resolved build, the unit of work that a VM runs.
 
+use crate::archive::ArchiveKind;
 use crate::base::{Base, Engine};
 use crate::disk::Disk;
 use crate::stage::Stage;
 use serde::{Deserialize, Serialize};
 
-/// How many steps follow the stages: the initramfs, the disk, its files, the boot loader.
-pub const STEPS_AFTER_STAGES: usize = 4;
-
-/// Seconds that each of them may take: the recipe says nothing about them, and none should ever hang.
+/// Seconds that each of the steps after the stages may take: the recipe says nothing about them, and none should ever hang.
 pub const STEP_DEADLINE: u64 = 2 * 3600;
 
 /// Seconds that the finishing of an appliance may take. Under emulation it takes half a minute.
@@ -26,8 +24,13 @@ pub struct Plan {
     pub base: Option<Base>,
     /// What to do, in order.
     pub stages: Vec<PlannedStage>,
-    /// The disk that is made of the tree when the stages have run.
-    pub disk: Disk,
+    /// The disk that is made of the tree when the stages have run. Without it only archives are made.
+    pub disk: Option<Disk>,
+    /// The archives that are made of it, in their order.
+    pub archives: Vec<ArchiveKind>,
+    /// The time, in seconds since the Unix epoch, that nothing in an archive is newer than (`SOURCE_DATE_EPOCH`, see
+    /// reproducible-builds.org). Without it, the date of the newest package.
+    pub source_date: Option<u64>,
     /// Lines for the `apt.conf` that is in force while the stages run (`Acquire::Check-Valid-Until "false";`), taken
     /// from the host's own apt configuration. They do not stay in the image.
     pub apt_conf: Vec<String>,
@@ -43,6 +46,16 @@ impl Plan {
             Some(Engine::NativeOstree | Engine::Bootc) => 3,
         }
     }
+
+    /// How many steps follow the stages: the initramfs; the disk, its files, the boot loader; each archive. A deployment
+    /// brings its initramfs along, and of its disk only the boot loader is left to do.
+    pub fn steps_after_stages(&self) -> usize {
+        if self.base.as_ref().is_some_and(|base| base.engine != Engine::Plain) {
+            return 1;
+        }
+        let disk = if self.disk.is_some() { 3 } else { 0 };
+        1 + disk + self.archives.len()
+    }
 }
 
 /// One stage with what the host has resolved for it.
@@ -54,4 +67,56 @@ pub struct PlannedStage {
     pub deadline: u64,
     /// What to do.
     pub stage: Stage,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SectorSize;
+    use crate::stage::Bootloader;
+
+    fn base(engine: Engine) -> Base {
+        Base {
+            engine,
+            layers: Vec::new(),
+            manifest: String::new(),
+            digest: String::new(),
+            config: String::new(),
+            created: 0,
+            reference: String::new(),
+            origin: String::new(),
+            bootloader: Bootloader::default(),
+        }
+    }
+
+    #[test]
+    fn steps_follow_from_what_is_made_of_what() {
+        use ArchiveKind::{Repository, Tree};
+        type Case = (Option<Engine>, bool, &'static [ArchiveKind], (usize, usize));
+        let cases: [Case; 9] = [
+            (None, true, &[], (0, 4)),
+            (None, false, &[Tree], (0, 2)),
+            (None, true, &[Tree, Repository], (0, 6)),
+            (None, false, &[Tree, Repository], (0, 3)),
+            (Some(Engine::Plain), true, &[], (1, 4)),
+            (Some(Engine::Plain), false, &[Tree], (1, 2)),
+            (Some(Engine::Plain), true, &[Tree, Repository], (1, 6)),
+            (Some(Engine::NativeOstree), true, &[], (3, 1)),
+            (Some(Engine::Bootc), true, &[], (3, 1)),
+        ];
+        for (engine, disk, archives, steps) in cases {
+            let empty = Disk { size: 0, sector_size: SectorSize::B512, uuid: String::new(), partitions: Vec::new() };
+            let plan = Plan {
+                name: "x".into(),
+                architecture: "amd64".into(),
+                base: engine.map(base),
+                stages: Vec::new(),
+                disk: disk.then_some(empty),
+                archives: archives.to_vec(),
+                source_date: None,
+                apt_conf: Vec::new(),
+            };
+            assert_eq!((plan.steps_before_stages(), plan.steps_after_stages()), steps, "{engine:?} {archives:?}");
+        }
+    }
 }

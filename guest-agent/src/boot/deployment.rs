@@ -72,7 +72,7 @@ fn with_grub(context: &Context, plan: &Plan, base: &Base, device: &Path) -> Resu
 
 /// GRUB's configuration, which stays as it is whatever is deployed later.
 fn grub_cfg(plan: &Plan, timeout: u32) -> Result<String, Failure> {
-    let boot = plan.disk.mounted_at("/boot").or_else(|| plan.disk.mounted_at("/"));
+    let boot = plan.disk.as_ref().and_then(|disk| disk.mounted_at("/boot").or_else(|| disk.mounted_at("/")));
     let filesystem = boot.and_then(|partition| partition.filesystem.as_ref());
     let filesystem = filesystem.ok_or_else(|| report::plain(FailureKind::Input, "no partition is mounted at `/`"))?;
     let module = match filesystem.kind {
@@ -115,7 +115,8 @@ fn grub_cfg(plan: &Plan, timeout: u32) -> Result<String, Failure> {
 
 fn with_systemd_boot(context: &Context, plan: &Plan, base: &Base, tree: &Tree) -> Result<(), Failure> {
     let missing = || report::plain(FailureKind::Input, "systemd-boot needs an EFI system partition");
-    let esp = plan.disk.partitions.iter().find(|partition| partition.kind == PartitionKind::Esp).ok_or_else(missing)?;
+    let mut partitions = plan.disk.iter().flat_map(|disk| &disk.partitions);
+    let esp = partitions.find(|partition| partition.kind == PartitionKind::Esp).ok_or_else(missing)?;
     // Its own, where the image has one, so that it is what its release is tested with.
     let loader = if tree.is_file(SYSTEMD_BOOT) {
         tree.read(SYSTEMD_BOOT)?

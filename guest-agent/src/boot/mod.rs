@@ -58,7 +58,8 @@ impl Target<'_> {
 
 /// Where the EFI system partition is mounted, seen from inside of the image.
 fn esp(plan: &Plan) -> Result<&str, Failure> {
-    let esp = plan.disk.partitions.iter().find(|partition| partition.kind == PartitionKind::Esp);
+    let partitions = plan.disk.iter().flat_map(|disk| &disk.partitions);
+    let esp = partitions.into_iter().find(|partition| partition.kind == PartitionKind::Esp);
     esp.and_then(|partition| partition.mountpoint.as_deref()).ok_or_else(|| {
         report::plain(FailureKind::Input, "booting on UEFI needs an EFI system partition with a mount point")
     })
@@ -86,7 +87,7 @@ pub fn arguments(plan: &Plan) -> Vec<String> {
 /// # Errors
 /// When the disk has none.
 pub fn root_arguments(plan: &Plan) -> Result<Vec<String>, Failure> {
-    let root = plan.disk.mounted_at("/").and_then(|partition| partition.filesystem.as_ref());
+    let root = plan.disk.as_ref().and_then(|disk| disk.mounted_at("/")?.filesystem.as_ref());
     let root = root.ok_or_else(|| report::plain(FailureKind::Input, "no partition is mounted at `/`"))?;
     Ok(vec![format!("root=UUID={}", root.uuid), "ro".into()])
 }

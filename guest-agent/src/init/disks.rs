@@ -27,6 +27,8 @@ pub struct Disks {
     pub scratch: Option<PathBuf>,
     /// The disk that becomes the image.
     pub target: Option<PathBuf>,
+    /// The disk that takes archives.
+    pub archive: Option<PathBuf>,
 }
 
 /// Why the disks are not known.
@@ -86,7 +88,12 @@ fn sort(mut found: BTreeMap<String, PathBuf>) -> Result<Disks, DiskError> {
     if layers.is_empty() {
         return Err(DiskError::NoRoot);
     }
-    Ok(Disks { root_layers: layers, scratch: found.remove(serial::SCRATCH), target: found.remove(serial::TARGET) })
+    Ok(Disks {
+        root_layers: layers,
+        scratch: found.remove(serial::SCRATCH),
+        target: found.remove(serial::TARGET),
+        archive: found.remove(serial::ARCHIVE),
+    })
 }
 
 #[cfg(test)]

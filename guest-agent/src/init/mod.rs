@@ -28,6 +28,8 @@ const HOSTNAME: &str = "particle-vm";
 pub struct Machine {
     /// The disk that becomes the image.
     pub target: Option<PathBuf>,
+    /// The disk that takes archives.
+    pub archive: Option<PathBuf>,
 }
 
 /// Why the machine cannot be brought up.
@@ -71,7 +73,7 @@ pub fn finish() -> Result<Machine, InitError> {
     mounts::mount_shares()?;
     settings();
     loopback_up().map_err(InitError::Loopback)?;
-    Ok(Machine { target: disks.target })
+    Ok(Machine { target: disks.target, archive: disks.archive })
 }
 
 /// What is good to have and no reason to fail.

@@ -67,7 +67,7 @@ pub fn deploy(
 
 /// The kernel command line: what finds the root, what the image asks for, what the recipe asks for.
 fn arguments(plan: &Plan, settings: &Settings) -> Result<Vec<String>, Failure> {
-    let uuid = |point: &str| plan.disk.mounted_at(point).and_then(|partition| partition.filesystem.as_ref());
+    let uuid = |point: &str| plan.disk.as_ref()?.mounted_at(point)?.filesystem.as_ref();
     let root = uuid("/").ok_or_else(|| report::plain(FailureKind::Input, "no partition is mounted at `/`"))?;
     let mut arguments = vec![format!("root=UUID={}", root.uuid), "rw".to_owned()];
     arguments.extend(uuid("/boot").map(|boot| format!("boot=UUID={}", boot.uuid)));
@@ -164,7 +164,8 @@ impl Deployment {
     /// When it cannot be written.
     pub fn write_fstab(&self, tree: &Tree, plan: &Plan) -> Result<(), Failure> {
         let before = tree.read_text(fstab::PATH)?;
-        let table = fstab::merge(&before, &fstab::of_deployment(&plan.disk));
+        let Some(disk) = &plan.disk else { return Ok(()) };
+        let table = fstab::merge(&before, &fstab::of_deployment(disk));
         // A table without a line stays as the image has it, so that it is no change of the machine's.
         let lines = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
         if lines(&table) > lines(&before) {

@@ -20,26 +20,22 @@ use crate::report::Explain;
 use crate::stage::Site;
 use crate::tree::Tree;
 use particle_vm_protocol::message::Built;
-use particle_vm_protocol::plan::{STEP_DEADLINE, STEPS_AFTER_STAGES};
-use particle_vm_protocol::{Base, Failure, FailureKind, Plan};
+use particle_vm_protocol::plan::STEP_DEADLINE;
+use particle_vm_protocol::{Base, Disk, Failure, FailureKind, Plan};
 use std::path::Path;
 use std::time::Duration;
 
-/// Where the database of dpkg is in images that keep it with the packages, and not in `/var`.
-const DPKG_STATUS: [&str; 3] =
-    ["/usr/lib/sysimage/dpkg/status", "/usr/share/dpkg/database/status", "/var/lib/dpkg/status"];
-
-/// Build the image of `plan` from `base` on the disk at `target`.
+/// Build the image of `plan` from `base` on the device `target`, which becomes `disk`.
 ///
 /// # Errors
 /// The failure of the first step or stage that fails.
-pub fn build(context: &Context, plan: &Plan, base: &Base, target: &Path) -> Result<Built, Failure> {
+pub fn build(context: &Context, plan: &Plan, base: &Base, disk: &Disk, target: &Path) -> Result<Built, Failure> {
     let sysroot = Path::new(paths::TARGET);
     let deadline = Some(Duration::from_secs(STEP_DEADLINE));
-    let mounted = context
-        .stage(0, "disk", deadline, |context| disk::format(context, &plan.disk, target, true)?.mount_sysroot())?;
+    let mounted =
+        context.stage(0, "disk", deadline, |context| disk::format(context, disk, target, true)?.mount_sysroot())?;
     let (reference, settings) =
-        context.stage(1, "import", deadline, |context| import::import(context, sysroot, base, plan.disk.size))?;
+        context.stage(1, "import", deadline, |context| import::import(context, sysroot, base, disk.size))?;
     let deployment = context.stage(2, "deploy", deadline, |context| {
         deploy::deploy(context, sysroot, plan, base, (&reference, &settings))
     })?;
@@ -53,15 +49,13 @@ pub fn build(context: &Context, plan: &Plan, base: &Base, target: &Path) -> Resu
         let deadline = Some(site.deadline(index));
         context.stage(before + index, &planned.title, deadline, |_| site.perform(index))?;
     }
-    let last = before + plan.stages.len() + STEPS_AFTER_STAGES - 1;
-    let (packages, content_bytes) = context.stage(last, "boot", deadline, |context| {
+    let (packages, content_bytes) = context.stage(before + plan.stages.len(), "boot", deadline, |context| {
         let tree = site.leave_deployment()?;
         deployment.write_fstab(&tree, plan)?;
         let others = others.finish()?;
-        let packages =
-            DPKG_STATUS.iter().find(|path| tree.is_file(path)).map(|path| tree.read_text(path)).transpose()?;
+        let packages = build::packages(&tree)?;
         let bytes = mounted.finish_deployment(context, plan, base, &tree, deployment)?;
-        Ok((packages.map(|status| build::packages(&status)).unwrap_or_default(), bytes + others))
+        Ok((packages, bytes + others))
     })?;
-    Ok(Built { packages, content_bytes, scratch_bytes: context.scratch_peak() })
+    Ok(Built { packages, content_bytes, scratch_bytes: context.scratch_peak(), ..Built::default() })
 }

@@ -102,8 +102,20 @@ impl Ahead {
                 return !claims_system_ids(users);
             }
             Stage::Hostname(_) | Stage::Systemd(_) => self.settled = true,
+            // These have nothing to do with packages.
+            Stage::OstreeInit(_)
+            | Stage::OstreeConfig(_)
+            | Stage::OstreePull(_)
+            | Stage::OstreeRemotes(_)
+            | Stage::OstreeCommit(_) => {}
             // What these change may change what any package does when it is installed.
-            Stage::Debootstrap(_) | Stage::Sources(_) | Stage::Files(_) | Stage::Copy(_) | Stage::Run(_) => {
+            Stage::Debootstrap(_)
+            | Stage::Sources(_)
+            | Stage::Files(_)
+            | Stage::Copy(_)
+            | Stage::Run(_)
+            | Stage::Bootc(_)
+            | Stage::Bootupd(_) => {
                 return false;
             }
         }

@@ -5,8 +5,10 @@ use particle_vm_protocol::Failure;
 use std::collections::BTreeSet;
 
 /// Folders whose content is of no use, or of harm, in another machine.
-const CLEARED: [&str; 6] =
-    ["/var/lib/apt/lists", "/var/cache/apt/archives", "/var/cache/ldconfig", "/tmp", "/var/tmp", "/run"];
+const CLEARED: [&str; 4] = ["/var/lib/apt/lists", "/var/cache/apt/archives", "/var/cache/ldconfig", "/var/tmp"];
+
+/// Folders that stages use while they run.
+const IN_USE: [&str; 2] = ["/tmp", "/run"];
 
 /// Files that belong to one machine, or tell of the build.
 const REMOVED: [&str; 12] = [
@@ -81,12 +83,16 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// # Errors
 /// When something cannot be written or removed.
 pub(super) fn clean(tree: &Tree, own: &BTreeSet<String>) -> Result<(), Failure> {
-    for path in CLEARED {
-        // A link leads to a folder with another purpose.
-        if tree.link_target(path).is_none() {
-            tree.clear(path, |name| is_own(own, &format!("{path}/{name}")))?;
-        }
-    }
+    IN_USE.iter().try_for_each(|path| clear(tree, path, own))?;
+    settle(tree, own)
+}
+
+/// The part of it that can be done while commands run in the tree.
+///
+/// # Errors
+/// As [`clean`].
+pub(super) fn settle(tree: &Tree, own: &BTreeSet<String>) -> Result<(), Failure> {
+    CLEARED.iter().try_for_each(|path| clear(tree, path, own))?;
     for path in REMOVED.into_iter().chain(LOGS).filter(|path| !own.contains(*path)) {
         tree.remove(path)?;
     }
@@ -108,6 +114,14 @@ const LEFTOVERS: [&str; 7] =
 pub(super) fn clean_deployment(tree: &Tree, own: &BTreeSet<String>) -> Result<(), Failure> {
     for path in LEFTOVERS.into_iter().filter(|path| !own.contains(*path) && !tree.exists(&format!("/usr{path}"))) {
         tree.remove(path)?;
+    }
+    Ok(())
+}
+
+fn clear(tree: &Tree, path: &str, own: &BTreeSet<String>) -> Result<(), Failure> {
+    // A link leads to a folder with another purpose.
+    if tree.link_target(path).is_none() {
+        tree.clear(path, |name| is_own(own, &format!("{path}/{name}")))?;
     }
     Ok(())
 }

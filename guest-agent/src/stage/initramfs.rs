@@ -95,7 +95,7 @@ fn tell_what_is_not_checked(site: &Site<'_>) -> Result<(), Failure> {
 
 /// The types of the file systems that the initramfs mounts.
 fn early_types(plan: &Plan) -> Vec<&'static str> {
-    let filesystem = |point| plan.disk.mounted_at(point)?.filesystem.as_ref();
+    let filesystem = |point| plan.disk.as_ref()?.mounted_at(point)?.filesystem.as_ref();
     let mut types: Vec<_> =
         ["/", "/usr"].into_iter().filter_map(|point| Some(filesystem(point)?.kind.name())).collect();
     types.dedup();
@@ -112,7 +112,12 @@ mod tests {
     fn what_the_initramfs_mounts_it_can_check() {
         let mut plan = plan("[]");
         assert_eq!(early_types(&plan), ["ext4"]);
-        plan.disk.partitions.push(partition(PartitionKind::Linux, Filesystem::Xfs, "usr", Some("/usr")));
+        plan.disk.as_mut().unwrap().partitions.push(partition(
+            PartitionKind::Linux,
+            Filesystem::Xfs,
+            "usr",
+            Some("/usr"),
+        ));
         assert_eq!(early_types(&plan), ["ext4", "xfs"]);
     }
 }

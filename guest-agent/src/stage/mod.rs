@@ -4,7 +4,9 @@ mod accounts;
 mod again;
 mod ahead;
 mod apt;
+mod bootc;
 mod bootloader;
+mod bootupd;
 mod cleanup;
 mod copy;
 mod debconf;
@@ -13,6 +15,7 @@ mod files;
 mod hostname;
 mod initramfs;
 mod locale;
+mod ostree;
 mod run;
 mod sources;
 mod suites;
@@ -94,7 +97,9 @@ impl<'a> Site<'a> {
         let Some(planned) = self.plan.stages.get(index) else { return Ok(()) };
         if self.in_deployment() {
             match &planned.stage {
-                Stage::Debootstrap(_) | Stage::Apt(_) => return Err(read_only(planned.stage.name())),
+                Stage::Debootstrap(_) | Stage::Apt(_) | Stage::Bootc(_) | Stage::Bootupd(_) => {
+                    return Err(read_only(planned.stage.name()));
+                }
                 // Both are done when the deployment is made and its boot loader installed.
                 Stage::Kernel(_) | Stage::Bootloader(_) => return Ok(()),
                 _ => {}
@@ -115,6 +120,14 @@ impl<'a> Site<'a> {
             Stage::Run(options) => run::perform(self, options),
             Stage::Systemd(options) => systemd::perform(self, options),
             Stage::Bootloader(options) => bootloader::perform(self, options),
+            Stage::Bootc(options) => bootc::perform(self, options),
+            Stage::Bootupd(options) => bootupd::perform(self, options),
+            Stage::OstreeInit(options) => ostree::init(self, options),
+            Stage::OstreeConfig(options) => ostree::config(self, options),
+            Stage::OstreePull(options) => ostree::pull(self, options),
+            Stage::OstreeRemotes(options) => ostree::remotes(self, options),
+            // It is made of the finished tree.
+            Stage::OstreeCommit(_) => ostree::prepare(self),
         };
         // They may have changed sources, preferences, the packages themselves.
         if let Stage::Sources(_) | Stage::Files(_) | Stage::Copy(_) | Stage::Run(_) = &planned.stage {
@@ -178,8 +191,10 @@ impl<'a> Site<'a> {
     /// When the initramfs cannot be made.
     pub fn complete(&self) -> Result<(), Failure> {
         let tree = self.tree()?;
-        let table = fstab::merge(&tree.read_text(fstab::PATH)?, &self.plan.disk);
-        tree.write(fstab::PATH, table, 0o644)?;
+        if let Some(disk) = &self.plan.disk {
+            let table = fstab::merge(&tree.read_text(fstab::PATH)?, disk);
+            tree.write(fstab::PATH, table, 0o644)?;
+        }
         initramfs::make(self)
     }
 

@@ -112,6 +112,12 @@ impl Tree {
         nix::sys::stat::fstat(fd).ok()
     }
 
+    /// What `path` itself is, a link too; nothing when it is missing.
+    pub fn lstat(&self, path: &str) -> Option<FileStat> {
+        let (folder, name) = self.parent(path).ok()?;
+        fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()
+    }
+
     /// Whether there is a regular file at `path`, after links.
     pub fn is_file(&self, path: &str) -> bool {
         self.stat(path).is_some_and(|stat| kind(&stat) == SFlag::S_IFREG)

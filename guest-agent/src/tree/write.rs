@@ -2,7 +2,7 @@
 
 use super::{Tree, TreeError, cannot, split, through};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat};
 use std::fs::{self, File};
@@ -87,6 +87,29 @@ impl Tree {
         give().map_err(cannot("change the owner of", path))
     }
 
+    /// Change the permissions of a file, after links.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn set_mode(&self, path: &str, mode: u32) -> Result<(), TreeError> {
+        let file = self.resolve(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY);
+        file.and_then(|file| fchmod(&file, Mode::from_bits_truncate(mode))).map_err(cannot("change the mode of", path))
+    }
+
+    /// Give something another place, where nothing is yet. Missing folders on the way there are made. A link is moved, and
+    /// not what it leads to.
+    ///
+    /// # Errors
+    /// When it is missing, or something is in its new place.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), TreeError> {
+        let (folder, name) = self.folder_of(to)?;
+        let rename = || {
+            let (old_folder, old_name) = self.parent(from)?;
+            renameat2(&old_folder, old_name, &folder, name, RenameFlags::RENAME_NOREPLACE)
+        };
+        rename().map_err(cannot("move", from))
+    }
+
     /// Remove a file or a link. It may be missing.
     ///
     /// # Errors
@@ -97,6 +120,18 @@ impl Tree {
             Err(error) => Err(cannot("remove", path)(error)),
             Ok((folder, name)) => remove_entry(&folder, name).map_err(cannot("remove", path)),
         }
+    }
+
+    /// Remove an empty folder.
+    ///
+    /// # Errors
+    /// When it is missing, or there is something in it.
+    pub fn remove_folder(&self, path: &str) -> Result<(), TreeError> {
+        let remove = || {
+            let (folder, name) = self.parent(path)?;
+            unlinkat(&folder, name, UnlinkatFlags::RemoveDir)
+        };
+        remove().map_err(cannot("remove", path))
     }
 
     /// Remove everything in a folder but what is to be `kept` by its name, and leave the folder. It may be missing.

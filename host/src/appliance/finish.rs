@@ -47,6 +47,7 @@ pub async fn run(
         cpus: 1,
         scratch: None,
         target: None,
+        archive: None,
         work_share: None,
         base_share: None,
         staging_share: Some(staging.clone()),

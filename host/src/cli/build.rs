@@ -79,7 +79,7 @@ impl Build {
         let dirs = Dirs::new()?;
         let mut options = self.otherwise.options(&self.recipe, &self.machine, &self.sources);
         options.others = if self.replace { Others::Go } else { Others::Stay };
-        let prepared = prepare(&options, &dirs, &ui.events()).await?;
+        let prepared = prepare(&options, &dirs, ui.events()).await?;
         let (events, mut record) = Record::start(&dirs.logs(), &prepared.recipe.name, ui.events())?;
         let build = Engine::start(prepared, &options, &dirs, self.machine.accel, &events).await;
         let result = match build {

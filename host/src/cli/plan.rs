@@ -39,7 +39,7 @@ impl Plan {
     /// When something is wrong with the recipe, or no mirror is known.
     pub async fn run(self, ui: &Ui) -> Result<u8> {
         let options = self.otherwise.options(&self.recipe, &self.machine, &self.sources);
-        let prepared = prepare(&options, &Dirs::new()?, &ui.events()).await?;
+        let prepared = prepare(&options, &Dirs::new()?, ui.events()).await?;
         stdout::print_json(&prepared.planned)?;
         Ok(0)
     }

@@ -89,6 +89,7 @@ async fn start(request: &Request, hypervisor: &Hypervisor, appliance: &Appliance
         cpus: 1,
         scratch: None,
         target: None,
+        archive: None,
         work_share: None,
         base_share: None,
         staging_share: None,

@@ -5,7 +5,7 @@ use crate::dirs::Dirs;
 use crate::error::{Classify, Result};
 use crate::event::Events;
 use crate::plan::BaseFacts;
-use crate::recipe::{self, Findings, GIB, Recipe, Size};
+use crate::recipe::{self, Disk, Findings, GIB, Recipe, Size};
 use crate::source::{self, Image, Reference};
 use crate::store::Store;
 use jiff::Timestamp;
@@ -42,8 +42,8 @@ impl Fetched {
         let options = source::Options::new(recipe.architecture.name());
         let image = Image::fetch(&reference, &options, &store, dirs, events).await?;
         let facts = facts(&image, recipe.engine);
-        if recipe.disk.size == Size(0) {
-            recipe.disk.size = Size(disk_size(facts.content_bytes));
+        if recipe.disk.is_none() && recipe.makes_disk() {
+            recipe.disk = Some(Disk { size: Size(disk_size(facts.content_bytes)), ..Disk::default() });
         }
         Ok(Some(Self { image, facts }))
     }

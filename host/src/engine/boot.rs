@@ -71,7 +71,7 @@ pub(super) fn config(options: &Options, host: &Host, appliance: &Appliance, acce
 
 /// The firmwares that an image of `recipe` is tested with: all that its bootloader is installed for.
 pub fn firmwares(recipe: &Recipe) -> Vec<Firmware> {
-    recipe::firmwares(recipe.bootloader(), recipe.disk.sector_size)
+    recipe::firmwares(recipe.bootloader(), recipe.disk.as_ref().map(|disk| disk.sector_size).unwrap_or_default())
 }
 
 /// Run `tests` in the image of `config` on each of `firmwares`. The first that it fails on ends it: most of what goes
@@ -94,13 +94,14 @@ pub async fn run_tests(
     Ok(())
 }
 
-/// The image of `recipe` in the folder of its outputs: the first that the manifest of its last build tells of. Without a
+/// The image of `recipe` in the folder of its outputs: the first disk that the manifest of its last build tells of. Without a
 /// manifest it is the one that a build would make.
 pub fn image(recipe: &Recipe, output: &Path) -> PathBuf {
     let built = Manifest::read(output).filter(|manifest| manifest.recipe.name == recipe.name);
     let formats = built.map(|manifest| manifest.outputs.iter().map(|output| output.format).collect());
     let formats: Vec<Format> = formats.unwrap_or_else(|| recipe.output.formats.clone());
-    output.join(format!("{}.{}", recipe.name, formats.first().unwrap_or(&Format::Raw)))
+    let disk = formats.into_iter().find(|format| format.is_disk()).unwrap_or(Format::Raw);
+    output.join(disk.file_name(&recipe.name))
 }
 
 #[cfg(test)]
@@ -139,8 +140,10 @@ output: { formats: [vmdk, raw] }
             format: *format,
             size: 0,
             allocated: 0,
-            virtual_size: 0,
+            virtual_size: Some(0),
             sha256: String::new(),
+            container: None,
+            commit: None,
         });
         let manifest = Manifest { outputs: outputs.collect(), ..Manifest::new(recipe, appliance, host) };
         std::fs::write(output.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();

@@ -4,13 +4,13 @@ use super::explain::explain;
 use super::files;
 use super::host::{Host, Sources};
 use super::prepare::{Options, Prepared};
-use super::{Fate, boot};
+use super::{EngineError, Fate, boot};
 use crate::appliance::Appliance;
 use crate::boot::BootConfig;
 use crate::dirs::Dirs;
 use crate::error::Result;
 use crate::event::{Events, Unit};
-use crate::output::{Manifest, OutputFolder, Record, manifest, space};
+use crate::output::{Contents, Manifest, OutputFolder, Record, manifest, space};
 use crate::plan::{Planned, plan};
 use crate::recipe::Recipe;
 use crate::store::Store;
@@ -18,7 +18,7 @@ use crate::vm::proxy::{Policy, Proxy, Upstream};
 use crate::vm::{Accel, Accelerator, Disk, LinkError, Session, VmError};
 use crate::workspace::Workspace;
 use particle_vm_protocol::message::Built;
-use particle_vm_protocol::{FailureKind, Job, JobResult};
+use particle_vm_protocol::{FailureKind, Job, JobResult, Stage};
 use std::path::Path;
 
 /// A build whose VM runs.
@@ -37,13 +37,14 @@ pub struct Build {
     manifest: Manifest,
 }
 
-/// A build whose disk is made, and whose VM has ended: there is one image, which nobody sees yet.
+/// A build whose disk and archives are made, and whose VM has ended: there is one image, which nobody sees yet.
 pub struct Made {
     folder: OutputFolder,
     events: Events,
     recipe: Recipe,
     machine: BootConfig,
     manifest: Manifest,
+    contents: Contents,
 }
 
 impl Build {
@@ -73,7 +74,9 @@ impl Build {
         config.memory_mib = needs.memory_mib;
         config.cpus = needs.cpus;
         config.scratch = Some(Disk { path: workspace.path().join("scratch.raw"), bytes: needs.scratch_bytes });
-        config.target = Some(Disk { path: folder.target(), bytes: needs.target_bytes });
+        let disk = |path, bytes| (bytes > 0).then_some(Disk { path, bytes });
+        config.target = disk(folder.target(), needs.target_bytes);
+        config.archive = disk(folder.archive(), needs.archive_bytes);
         if let Some(base) = &prepared.base {
             config.base_share = Some(base.unpack(workspace.path(), events).await?);
         }
@@ -137,6 +140,10 @@ impl Build {
         let step = self.events.step("stop VM", None, Unit::Items);
         self.session.power_off().await?;
         step.finish();
+        let contents = contents(&self.recipe, &built);
+        if !contents.is_sound(&self.planned.plan.archives, self.planned.needs.archive_bytes) {
+            return Err(EngineError::Archives.into());
+        }
         let mut manifest = self.manifest;
         manifest.packages = built.packages;
         manifest.content_bytes = built.content_bytes;
@@ -149,7 +156,7 @@ impl Build {
             self.events.warn(format!("{} requests were too many for the manifest", manifest.inputs_omitted));
         }
         let Self { folder, events, recipe, machine, .. } = self;
-        Ok(Made { folder, events, recipe, machine, manifest })
+        Ok(Made { folder, events, recipe, machine, manifest, contents })
     }
 }
 
@@ -173,8 +180,28 @@ impl Made {
     /// # Errors
     /// When an output cannot be made.
     pub async fn publish(self, record: &mut Record) -> Result<()> {
-        self.folder.publish(self.manifest, record, &self.events).await?;
+        self.folder.publish(self.manifest, &self.contents, record, &self.events).await?;
         Ok(())
+    }
+}
+
+/// What outputs are made of the archives.
+fn contents(recipe: &Recipe, built: &Built) -> Contents {
+    let mut container = recipe.output.container.clone().unwrap_or_default();
+    if recipe.stages.iter().any(|stage| matches!(stage.stage, Stage::Bootc(_))) {
+        // By this label bootc and its tools know what they can install.
+        container.labels.entry("containers.bootc".into()).or_insert_with(|| "1".into());
+        if container.command.is_empty() && container.entrypoint.is_empty() {
+            container.command.push("/sbin/init".into());
+        }
+    }
+    Contents {
+        archives: built.archives.clone(),
+        source_date: built.source_date.unwrap_or_default(),
+        commit: built.commit.clone(),
+        reference: container.tag.clone().unwrap_or_else(|| format!("{}:latest", recipe.name)),
+        architecture: recipe.architecture.name().into(),
+        container,
     }
 }
 

@@ -50,6 +50,15 @@ pub enum EngineError {
         #[source]
         source: BootError,
     },
+    /// `SOURCE_DATE_EPOCH` is no date.
+    #[error("SOURCE_DATE_EPOCH is `{value}`, and no number of seconds since 1970")]
+    SourceDate {
+        /// What it is.
+        value: String,
+    },
+    /// The guest says that it has written an archive where none can be.
+    #[error("the VM has not written the archives that it was asked for")]
+    Archives,
     /// A file of this machine cannot be used.
     #[error("cannot use {}", .path.display())]
     File {
@@ -95,6 +104,8 @@ impl Classify for EngineError {
             Self::Network { .. } | Self::Untrusted { .. } => Class::Network,
             Self::Refused { .. } => Class::Build,
             Self::Tests { source, .. } => source.class(),
+            Self::SourceDate { .. } => Class::Usage,
+            Self::Archives => Class::Internal,
             Self::File { .. } => Class::Host,
         }
     }
@@ -123,7 +134,8 @@ impl Classify for EngineError {
                     .into(),
             ),
             Self::Tests { source, .. } => source.advice(),
-            Self::File { .. } => None,
+            Self::SourceDate { .. } => Some("unset it, or set it to what `date +%s` prints".into()),
+            Self::Archives | Self::File { .. } => None,
         }
     }
 
@@ -139,7 +151,7 @@ impl Classify for EngineError {
             }
             Self::Untrusted { source, .. } | Self::Refused { source, .. } => source.details(),
             Self::Tests { source, .. } => source.details(),
-            Self::File { .. } => None,
+            Self::SourceDate { .. } | Self::Archives | Self::File { .. } => None,
         }
     }
 }

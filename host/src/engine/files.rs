@@ -26,6 +26,12 @@ pub(super) fn named(recipe: &Recipe) -> Vec<&str> {
             Stage::Sources(options) => {
                 named.extend(options.sources.iter().filter_map(|source| source.keyring.as_deref()));
             }
+            Stage::OstreePull(options) => {
+                named.extend(options.path.iter().chain(&options.gpg_keyring).map(String::as_str))
+            }
+            Stage::OstreeRemotes(options) => {
+                named.extend(options.remotes.iter().filter_map(|remote| remote.gpg_keyring.as_deref()));
+            }
             _ => {}
         }
     }

@@ -87,6 +87,7 @@ impl Host {
             cpus: 1,
             scratch: None,
             target: None,
+            archive: None,
             work_share: None,
             base_share: None,
             staging_share: None,

@@ -1,5 +1,6 @@
 //! What is settled before anything is started: recipe, mirror, plan, formats, folder of the outputs.
 
+use super::EngineError;
 use super::base::Fetched;
 use super::host::{Sources, processors};
 use crate::apt;
@@ -58,6 +59,9 @@ pub struct Prepared {
 pub async fn prepare(options: &Options, dirs: &Dirs, events: &Events) -> Result<Prepared> {
     let mut recipe = recipe::load(&options.recipe, &options.variables)?;
     recipe.check_formats(&options.formats)?;
+    if !options.formats.is_empty() {
+        recipe.output.formats = options.formats.clone();
+    }
     let output = options.output.clone().unwrap_or_else(|| default_output(&recipe.name));
     let work_dir = options.work_dir.clone().unwrap_or_else(|| dirs.work());
     apart(&recipe, &[(&output, "--output"), (&work_dir, "--work-dir")])?;
@@ -74,10 +78,23 @@ pub async fn prepare(options: &Options, dirs: &Dirs, events: &Events) -> Result<
         emulated: true,
         cpus: processors(),
         base: base.as_ref().map(|base| base.facts.clone()),
+        source_date: source_date()?,
     };
     let planned = plan(&recipe, &facts, &options.overrides)?;
-    let formats = if options.formats.is_empty() { recipe.output.formats.clone() } else { options.formats.clone() };
+    let formats = recipe.output.formats.clone();
     Ok(Prepared { recipe, base, facts, planned, formats, output })
+}
+
+/// `SOURCE_DATE_EPOCH` of the environment (reproducible-builds.org, "SOURCE_DATE_EPOCH specification").
+///
+/// # Errors
+/// When it is no number of seconds that a date can be made of.
+fn source_date() -> Result<Option<u64>> {
+    let Some(value) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|value| !value.is_empty()) else { return Ok(None) };
+    let seconds = value.to_str().and_then(|text| text.parse().ok());
+    let date = seconds.filter(|seconds| jiff::Timestamp::from_second(*seconds).is_ok());
+    let date = date.and_then(|seconds| u64::try_from(seconds).ok());
+    date.map(Some).ok_or_else(|| EngineError::SourceDate { value: value.to_string_lossy().into_owned() }.into())
 }
 
 /// Where the outputs of a recipe called `name` are put without `--output`.

@@ -1,17 +1,19 @@
 //! The output folder: checked before the work begins, filled at its end.
 
+mod place;
+
+use super::container::{self, Contents, Maker, listing};
 use super::convert::convert;
 use super::digest::Reading;
-use super::manifest::{FILE as MANIFEST, Manifest, Output, Owner};
+use super::manifest::{Commit, Container, FILE as MANIFEST, Manifest, Output};
 use super::{Format, OutputError, Record};
-use crate::clean;
 use crate::event::{Event, Events, Unit};
 use crate::workspace::Workspace;
-use nix::errno::Errno;
-use std::fs::{File, TryLockError};
-use std::io::{self, Write};
+use place::not_in_the_way;
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 const CHECKSUMS: &str = "SHA256SUMS";
 const LOG: &str = "build.log";
@@ -69,9 +71,9 @@ impl OutputFolder {
         formats.sort_unstable();
         formats.dedup();
         let folder = Self { dir: dir.to_owned(), name: name.to_owned(), formats, others, workspace, _created };
-        let images = folder.formats.iter().map(|format| folder.file_name(*format));
-        for file in images.chain([MANIFEST, CHECKSUMS, LOG].map(String::from)) {
-            not_in_the_way(&folder.dir.join(file))?;
+        let images = folder.formats.iter().map(|format| (folder.file_name(*format), Some(*format)));
+        for (file, format) in images.chain([MANIFEST, CHECKSUMS, LOG].map(|file| (file.to_owned(), None))) {
+            not_in_the_way(&folder.dir.join(file), format)?;
         }
         folder.not_of_another()?;
         Ok(folder)
@@ -83,8 +85,13 @@ impl OutputFolder {
         self.made(&self.file_name(Format::Raw))
     }
 
-    /// Make all outputs from the target disk, and put them in their places when all of them are complete. `record`
-    /// has listened to the build, and `events` is the sender that it gave.
+    /// Where the disk has to be that the guest writes its archives to. It becomes the output of [`Format::Tar`].
+    pub fn archive(&self) -> PathBuf {
+        self.made(".archive")
+    }
+
+    /// Make all outputs from the target disk and from the archives, and put them in their places when all of them are
+    /// complete. `record` has listened to the build, and `events` is the sender that it gave.
     ///
     /// Each file is replaced by a rename: a reader sees the old one or the new one. Images of an earlier build of this
     /// recipe in formats that are not made any more go then: nothing would tell that they are old. `SHA256SUMS` comes
@@ -96,10 +103,12 @@ impl OutputFolder {
     pub async fn publish(
         self,
         mut manifest: Manifest,
+        contents: &Contents,
         record: &mut Record,
         events: &Events,
     ) -> Result<Manifest, OutputError> {
-        manifest.outputs = self.make_images(events).await?;
+        let (outputs, files) = self.make(contents, events).await?;
+        manifest.outputs = outputs;
         manifest.timings = record.finish(&self.made(LOG))?;
         manifest.created = jiff::Timestamp::now();
         let mut text = serde_json::to_vec_pretty(&manifest)
@@ -107,10 +116,7 @@ impl OutputFolder {
         text.push(b'\n');
         self.write(MANIFEST, &text)?;
 
-        let mut sums = String::new();
-        for output in &manifest.outputs {
-            sums.push_str(&format!("{}  {}\n", output.sha256, output.file));
-        }
+        let mut sums = sums(&files);
         for file in [MANIFEST, LOG] {
             let digest = Reading::start(&self.made(file)).finish().await?;
             sums.push_str(&format!("{}  {file}\n", digest.sha256));
@@ -126,121 +132,50 @@ impl OutputFolder {
         Ok(manifest)
     }
 
-    /// Convert the target disk; the checksum of one image is computed while the next is converted.
-    async fn make_images(&self, events: &Events) -> Result<Vec<Output>, OutputError> {
+    /// Make the images; the checksum of one is computed while the next is made. Returns the files that they consist of
+    /// too.
+    async fn make(
+        &self,
+        contents: &Contents,
+        events: &Events,
+    ) -> Result<(Vec<Output>, Vec<container::File>), OutputError> {
         let raw = self.target();
-        let virtual_size =
-            std::fs::metadata(&raw).map_err(|source| OutputError::Digest { path: raw.clone(), source })?.len();
+        let virtual_size = match self.formats.iter().any(|format| format.is_disk()) {
+            true => Some(std::fs::metadata(&raw).map_err(failed(&raw))?.len()),
+            false => None,
+        };
+        let mut maker = Maker::new(self.archive(), self.workspace.path().to_owned(), contents, events);
         let mut readings = Vec::new();
         for format in &self.formats {
             let path = self.made(&self.file_name(*format));
-            if *format != Format::Raw {
-                convert(&raw, virtual_size, *format, &path, events).await?;
+            let mut made = None;
+            match virtual_size {
+                Some(_) if *format == Format::Raw => {}
+                Some(size) if format.is_disk() => convert(&raw, size, *format, &path, events).await?,
+                _ => made = maker.make(*format, &path).await?,
             }
-            readings.push((*format, Reading::start(&path)));
+            readings.push((*format, made, Images::start(&path, &self.file_name(*format))?));
         }
         let step = events.step("checksums", Some(readings.len() as u64), Unit::Items);
-        let mut outputs = Vec::new();
-        for (format, reading) in readings {
-            let digest = reading.finish().await?;
+        let (mut outputs, mut files) = (Vec::new(), Vec::new());
+        for (format, made, reading) in readings {
+            let (digest, own) = reading.finish().await?;
+            let commit = contents.commit.clone().filter(|_| format == Format::OstreeRepo);
             outputs.push(Output {
                 file: self.file_name(format),
                 format,
                 size: digest.size,
                 allocated: digest.allocated,
-                virtual_size,
+                virtual_size: virtual_size.filter(|_| format.is_disk()),
                 sha256: digest.sha256,
+                container: made.map(|made| Container { digest: made.digest, reference: contents.reference.clone() }),
+                commit: commit.map(|(reference, checksum)| Commit { reference, checksum }),
             });
+            files.extend(own);
             step.progress(outputs.len() as u64);
         }
         step.finish();
-        Ok(outputs)
-    }
-
-    /// Give every file its name, under a lock so that two builds do not mix their files.
-    async fn put_in_place(&self, outputs: &[Output]) -> Result<(), OutputError> {
-        // The images were made by others, the target disk for its owner's eyes only; the manifest's mode is what the
-        // user's umask gives a new file.
-        let manifest = self.made(MANIFEST);
-        let mode =
-            std::fs::metadata(&manifest).map_err(|source| OutputError::Write { path: manifest, source })?.permissions();
-        for output in outputs {
-            let path = self.made(&output.file);
-            std::fs::set_permissions(&path, mode.clone()).map_err(|source| OutputError::Write { path, source })?;
-        }
-        let _lock = self.lock().await?;
-        let images = outputs.iter().map(|output| output.file.as_str());
-        let images: Vec<_> = images.collect();
-        let texts = [LOG, MANIFEST, CHECKSUMS];
-        for file in images.iter().chain(&texts) {
-            not_in_the_way(&self.dir.join(file))?;
-        }
-        // Another build may have come first.
-        self.not_of_another()?;
-        let rename = |file: &str| {
-            let path = self.dir.join(file);
-            std::fs::rename(self.made(file), &path).map_err(|source| OutputError::Publish { path, source })
-        };
-        images.iter().try_for_each(|file| rename(file))?;
-        // Before the manifest that tells of them is replaced.
-        self.remove_stale(&images)?;
-        texts.into_iter().try_for_each(rename)?;
-        // The renames themselves must survive a power cut.
-        File::open(&self.dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|source| OutputError::Publish { path: self.dir.clone(), source })
-    }
-
-    /// One manifest, one list of checksums and one log tell of all that lies in a folder: those of another recipe are not
-    /// replaced in silence.
-    fn not_of_another(&self) -> Result<(), OutputError> {
-        match (self.others, Manifest::owner(&self.dir)) {
-            (Others::Go, _) | (_, Owner::Nobody) => Ok(()),
-            (_, Owner::Recipe(name)) if name == self.name => Ok(()),
-            (_, Owner::Recipe(name)) => {
-                let name = clean::line(&name).into_owned();
-                Err(OutputError::OfAnother { dir: self.dir.clone(), name })
-            }
-            (_, Owner::Stranger) => Err(OutputError::Stranger { path: self.dir.join(MANIFEST) }),
-        }
-    }
-
-    /// Remove the images that an earlier build of this recipe has made and this one has not.
-    fn remove_stale(&self, made: &[&str]) -> Result<(), OutputError> {
-        let Some(earlier) = Manifest::read(&self.dir).filter(|earlier| earlier.recipe.name == self.name) else {
-            return Ok(());
-        };
-        for output in earlier.outputs {
-            // No other file of the folder, whatever the manifest says.
-            if output.file != self.file_name(output.format) || made.contains(&output.file.as_str()) {
-                continue;
-            }
-            let path = self.dir.join(output.file);
-            match std::fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(OutputError::Stale { path, source });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Lock the folder itself, which leaves no lock file lying about. Some network file systems cannot lock a folder;
-    /// each rename is whole there too, only their order is not kept against another build's.
-    async fn lock(&self) -> Result<File, OutputError> {
-        let failed = |source| OutputError::Lock { dir: self.dir.clone(), source };
-        let dir = File::open(&self.dir).map_err(failed)?;
-        loop {
-            match dir.try_lock() {
-                Ok(()) => return Ok(dir),
-                // The holder only renames files: this takes milliseconds. Waiting here rather than in flock(2) can be
-                // cancelled.
-                Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(20)).await,
-                Err(TryLockError::Error(error)) if no_locks(&error) => return Ok(dir),
-                Err(TryLockError::Error(error)) => return Err(failed(error)),
-            }
-        }
+        Ok((outputs, files))
     }
 
     /// Write a small file of the workspace and flush it.
@@ -260,20 +195,49 @@ impl OutputFolder {
     }
 
     fn file_name(&self, format: Format) -> String {
-        format!("{}.{format}", self.name)
+        format.file_name(&self.name)
     }
 }
 
-fn not_in_the_way(path: &Path) -> Result<(), OutputError> {
-    match std::fs::symlink_metadata(path) {
-        Ok(data) if !data.is_file() && !data.is_symlink() => Err(OutputError::InTheWay { path: path.to_owned() }),
-        _ => Ok(()),
+/// The checksums of an output in the making: of a file, or of all files in a folder.
+struct Images(Vec<(PathBuf, Reading)>, bool);
+
+impl Images {
+    /// Begin to read what is at `path` and will be called `name`.
+    fn start(path: &Path, name: &str) -> Result<Self, OutputError> {
+        if !path.is_dir() {
+            return Ok(Self(vec![(name.into(), Reading::start(path))], false));
+        }
+        let files = listing(path).map_err(failed(path))?;
+        let reading = |file: PathBuf| (Path::new(name).join(&file), Reading::start(&path.join(file)));
+        Ok(Self(files.into_iter().map(reading).collect(), true))
+    }
+
+    /// The checksum of the whole, and those of its files. That of a folder is the one of its lines in `SHA256SUMS`.
+    async fn finish(self) -> Result<(super::digest::Digest, Vec<container::File>), OutputError> {
+        let Self(readings, folder) = self;
+        let (mut size, mut allocated, mut files) = (0, 0, Vec::new());
+        for (path, reading) in readings {
+            let digest = reading.finish().await?;
+            size += digest.size;
+            allocated += digest.allocated;
+            files.push(container::File { path, sha256: digest.sha256 });
+        }
+        let sha256 = match files.as_slice() {
+            [file] if !folder => file.sha256.clone(),
+            files => hex::encode(Sha256::digest(sums(files))),
+        };
+        Ok((super::digest::Digest { size, allocated, sha256 }, files))
     }
 }
 
-fn no_locks(error: &io::Error) -> bool {
-    let code = error.raw_os_error().map(Errno::from_raw);
-    matches!(code, Some(Errno::EBADF | Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS))
+/// Lines of `SHA256SUMS`.
+fn sums(files: &[container::File]) -> String {
+    files.iter().map(|file| format!("{}  {}\n", file.sha256, file.path.display())).collect()
+}
+
+fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> OutputError {
+    move |source| OutputError::Digest { path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -187,21 +187,47 @@ pub struct Input {
     pub from_store: bool,
 }
 
-/// One image.
+/// One image: a file, or a folder of files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
-    /// Name of the file, beside the manifest.
+    /// Name of the file or folder, beside the manifest.
     pub file: String,
     /// Its format.
     pub format: Format,
-    /// Length of the file in bytes.
+    /// Length of the file in bytes, or of the files together.
     pub size: u64,
-    /// Bytes that the file takes on the disk here.
+    /// Bytes that this takes on the disk here.
     pub allocated: u64,
-    /// Size of the disk that a machine sees, in bytes.
-    pub virtual_size: u64,
-    /// SHA-256 in hexadecimal.
+    /// Size of the disk that a machine sees, in bytes; none for what is no disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_size: Option<u64>,
+    /// SHA-256 in hexadecimal; for a folder, that of the lines that `SHA256SUMS` has for its files.
     pub sha256: String,
+    /// The container, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+    /// The commit, if it is an OSTree repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<Commit>,
+}
+
+/// A container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Digest of its manifest; of a `docker-archive`, of its configuration.
+    pub digest: String,
+    /// Its name.
+    pub reference: String,
+}
+
+/// An OSTree commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The ref that names it.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// Its checksum.
+    pub checksum: String,
 }
 
 /// How long something took.

@@ -1,5 +1,6 @@
 //! What a build leaves behind: disk images, their checksums, the manifest and the log.
 
+mod container;
 mod convert;
 mod digest;
 mod error;
@@ -9,6 +10,7 @@ pub mod manifest;
 mod record;
 pub mod space;
 
+pub use container::Contents;
 pub(crate) use digest::digest;
 pub use error::OutputError;
 pub use folder::{Others, OutputFolder};

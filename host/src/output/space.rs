@@ -22,7 +22,7 @@ pub struct Need {
     pub flag: &'static str,
 }
 
-/// The needs of a build: the scratch disk in `work_dir`, the target disk and its conversions in `output`, and what it
+/// The needs of a build: the scratch disk in `work_dir`, the target disk, the archives and what is made of them in `output`, and what it
 /// may fetch in `store`. `image` is the most that the content of the target disk can take.
 pub fn needs(
     work_dir: &Path,
@@ -32,12 +32,16 @@ pub fn needs(
     formats: &[super::Format],
 ) -> Vec<Need> {
     let need = |what: &str, dir: &Path, bytes, flag| Need { what: what.into(), dir: dir.to_owned(), bytes, flag };
-    let mut needs = vec![
-        need("scratch disk", work_dir, estimate.scratch, "--work-dir"),
-        need("target disk", output, estimate.image, "--output"),
-        need("packages", store, estimate.store, "XDG_CACHE_HOME"),
-    ];
-    for format in formats.iter().filter(|format| **format != super::Format::Raw) {
+    let mut needs = vec![need("scratch disk", work_dir, estimate.scratch, "--work-dir")];
+    if formats.is_empty() || formats.iter().any(|format| format.is_disk()) {
+        needs.push(need("target disk", output, estimate.image, "--output"));
+    }
+    if formats.iter().any(|format| !format.is_disk()) {
+        needs.push(need("archive", output, estimate.image, "--output"));
+    }
+    needs.push(need("packages", store, estimate.store, "XDG_CACHE_HOME"));
+    // The other two are outputs themselves.
+    for format in formats.iter().filter(|format| !matches!(format, super::Format::Raw | super::Format::Tar)) {
         needs.push(need(&format!("{format} image"), output, estimate.image, "--output"));
     }
     needs

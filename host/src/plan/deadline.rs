@@ -10,15 +10,20 @@ const EMULATION: u32 = 6;
 /// The deadline of `stage`.
 pub fn of(stage: &Stage, emulated: bool) -> Duration {
     let minutes = match stage {
-        Stage::Debootstrap(_) | Stage::Apt(_) | Stage::Run(_) => 30,
-        Stage::Kernel(_) => 20,
+        Stage::Debootstrap(_) | Stage::Apt(_) | Stage::Run(_) | Stage::OstreePull(_) => 30,
+        Stage::Kernel(_) | Stage::Bootc(_) => 20,
         Stage::Copy(_) | Stage::Bootloader(_) | Stage::Locale(_) => 10,
         Stage::Sources(_)
         | Stage::Timezone(_)
         | Stage::Hostname(_)
         | Stage::Users(_)
         | Stage::Files(_)
-        | Stage::Systemd(_) => 5,
+        | Stage::Systemd(_)
+        | Stage::Bootupd(_)
+        | Stage::OstreeInit(_)
+        | Stage::OstreeConfig(_)
+        | Stage::OstreeRemotes(_)
+        | Stage::OstreeCommit(_) => 5,
     };
     Duration::from_secs(60 * minutes) * if emulated { EMULATION } else { 1 }
 }

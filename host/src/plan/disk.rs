@@ -5,13 +5,14 @@ use super::*;
 use crate::recipe::{EDGE, Partition};
 use particle_vm_protocol::{self as protocol, Disk, Filesystem, FormattedFilesystem};
 
-/// Resolves the disk of `recipe`.
+/// Resolves the disk of `recipe`; none when none of its formats has one.
 ///
 /// # Errors
 /// When its partitions do not fit.
-pub fn resolve(recipe: &Recipe, identity: &Identity) -> Result<Disk, PlanError> {
-    let size = recipe.disk.size.0;
-    let partitions = layout(&recipe.disk, recipe.bootloader());
+pub fn resolve(recipe: &Recipe, identity: &Identity) -> Result<Option<Disk>, PlanError> {
+    let Some(disk) = recipe.disk.as_ref().filter(|_| recipe.makes_disk()) else { return Ok(None) };
+    let size = disk.size.0;
+    let partitions = layout(disk, recipe.bootloader());
     let fixed: u64 = partitions.iter().filter_map(|partition| partition.size).map(|size| size.0).sum();
     let Some(rest) = size.checked_sub(fixed + 2 * EDGE) else {
         let path = Path::root().key("disk").key("size");
@@ -28,12 +29,12 @@ pub fn resolve(recipe: &Recipe, identity: &Identity) -> Result<Disk, PlanError> 
         };
         resolve_partition(partition, size, identity)
     });
-    Ok(Disk {
+    Ok(Some(Disk {
         size,
-        sector_size: recipe.disk.sector_size,
+        sector_size: disk.sector_size,
         uuid: identity.uuid("disk").to_string(),
         partitions: resolved.collect(),
-    })
+    }))
 }
 
 fn resolve_partition(partition: &Partition, size: Option<u64>, identity: &Identity) -> protocol::Partition {

@@ -13,7 +13,7 @@ pub use needs::Needs;
 use crate::error::{Class, Classify};
 use crate::recipe::{Findings, GIB, MIB, Path, Recipe, Size, firmwares, layout, root_argument};
 use particle_vm_protocol::frame::{FrameError, MAX_FRAME};
-use particle_vm_protocol::{Base, FromHost, Job, PartitionKind, Plan, PlannedStage, Stage, frame};
+use particle_vm_protocol::{ArchiveKind, Base, FromHost, Job, PartitionKind, Plan, PlannedStage, Stage, frame};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -29,6 +29,8 @@ pub struct HostFacts {
     pub emulated: bool,
     /// Processors of the host.
     pub cpus: u32,
+    /// `SOURCE_DATE_EPOCH` of the environment.
+    pub source_date: Option<u64>,
     /// The container image that the recipe starts from.
     pub base: Option<BaseFacts>,
 }
@@ -121,6 +123,8 @@ pub fn plan(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Result
         base,
         stages,
         disk,
+        archives: archives(recipe),
+        source_date: facts.source_date,
         apt_conf: facts.apt_conf.clone(),
     };
     let job = FromHost::Start(Box::new(Job::Build(Box::new(plan.clone()))));
@@ -138,14 +142,16 @@ fn base(recipe: &Recipe, facts: &HostFacts) -> Result<Option<Base>, PlanError> {
     if let Some(bootloader) = recipe.bootloader() {
         base.bootloader = bootloader.clone();
     }
-    base.bootloader.firmware = firmwares(Some(&base.bootloader), recipe.disk.sector_size);
+    let sector_size = recipe.disk.as_ref().map(|disk| disk.sector_size).unwrap_or_default();
+    base.bootloader.firmware = firmwares(Some(&base.bootloader), sector_size);
     base.bootloader.firmware.sort_unstable();
     Ok(Some(base))
 }
 
 fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanError> {
     let mirror = mirror(recipe, facts);
-    let partitions = layout(&recipe.disk, recipe.bootloader());
+    let disk = recipe.disk.as_ref().filter(|_| recipe.makes_disk());
+    let partitions = disk.map(|disk| layout(disk, recipe.bootloader())).unwrap_or_default();
     let root = partitions.iter().find(|partition| partition.kind == PartitionKind::Root);
     let root_argument = root.and_then(root_argument);
     let count = recipe.stages.len();
@@ -160,7 +166,7 @@ fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanE
             }
             Stage::Kernel(options) => options.cmdline.extend(root_argument.clone()),
             Stage::Bootloader(options) => {
-                options.firmware = firmwares(Some(options), recipe.disk.sector_size);
+                options.firmware = firmwares(Some(options), disk.map(|disk| disk.sector_size).unwrap_or_default());
                 options.firmware.sort_unstable();
             }
             _ => {}
@@ -170,6 +176,12 @@ fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanE
         Ok(PlannedStage { title: format!("{}/{count} {name}", index + 1), deadline: deadline.as_secs().max(1), stage })
     });
     planned.collect()
+}
+
+/// The archives that the formats are made of. That of the tree comes first: it stays where it is when it is an output.
+fn archives(recipe: &Recipe) -> Vec<ArchiveKind> {
+    let wanted = |kind: &ArchiveKind| recipe.output.formats.iter().any(|format| format.archive() == Some(*kind));
+    [ArchiveKind::Tree, ArchiveKind::Repository].into_iter().filter(wanted).collect()
 }
 
 /// The mirror of the build: the one that the first stage names, else the host's.
@@ -204,20 +216,21 @@ mod tests {
             let planned = plan(&recipe, &facts(), &Overrides::default()).unwrap();
             assert_eq!(planned.allow, ["deb.example.org"], "{name}");
             assert_eq!(planned.plan.stages.len(), recipe.stages.len());
-            assert!(planned.plan.disk.mounted_at("/").is_some(), "{name}");
+            assert!(planned.plan.disk.unwrap().mounted_at("/").is_some(), "{name}");
             let again = plan(&shipped(name), &facts(), &Overrides::default()).unwrap();
-            assert_eq!((again.plan, again.digest), (planned.plan, planned.digest), "{name}");
+            assert_eq!(again.digest, planned.digest, "{name}");
         }
     }
 
     #[test]
     fn the_default_layout_boots_on_both_firmwares() {
         let planned = plan(&shipped("simple-cli-bootable.yml"), &facts(), &Overrides::default()).unwrap();
-        let kinds: Vec<_> = planned.plan.disk.partitions.iter().map(|partition| partition.kind).collect();
+        let disk = planned.plan.disk.unwrap();
+        let kinds: Vec<_> = disk.partitions.iter().map(|partition| partition.kind).collect();
         assert_eq!(kinds, [PartitionKind::BiosBoot, PartitionKind::Esp, PartitionKind::Root]);
         assert_eq!(planned.plan.stages[1].title, "2/11 base system");
-        assert_eq!(planned.plan.disk.partitions[2].size, None);
-        let esp = planned.plan.disk.partitions[1].filesystem.as_ref().unwrap();
+        assert_eq!(disk.partitions[2].size, None);
+        let esp = disk.partitions[1].filesystem.as_ref().unwrap();
         assert_eq!((esp.label.as_str(), esp.uuid.len()), ("ESP", 9));
     }
 

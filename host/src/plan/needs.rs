@@ -1,6 +1,7 @@
 //! What a build takes of the host.
 
 use super::*;
+use crate::output::Format;
 use particle_vm_protocol::stage::Variant;
 
 /// What a build takes of the host.
@@ -12,8 +13,12 @@ pub struct Needs {
     pub cpus: u32,
     /// Size of the scratch disk in bytes. It is sparse: what is written to it is about twice `content_bytes`.
     pub scratch_bytes: u64,
-    /// Size of the target disk in bytes. It is sparse: what is written to it is about `content_bytes`.
+    /// Size of the target disk in bytes; 0 when there is none. It is sparse: what is written to it is about
+    /// `content_bytes`.
     pub target_bytes: u64,
+    /// Size of the disk for archives in bytes; 0 when there is none. It is sparse: what is written to it is about
+    /// `content_bytes` for the tree, and half as much for a repository.
+    pub archive_bytes: u64,
     /// About how many bytes the files in the image will occupy, estimated from the stages.
     pub content_bytes: u64,
 }
@@ -21,22 +26,32 @@ pub struct Needs {
 /// Memory when nobody says: the largest consumer is the compression of an initramfs; what is left caches the tree.
 const MEMORY_MIB: u64 = 2048;
 
+/// Scratch disk when there is no disk to go by: most containers of systems have 2 GiB.
+const TREE: u64 = 16 * GIB;
+
 /// Most processors when nobody says: package installation is one thread, and few tools use more.
 const MAX_CPUS: u32 = 4;
 
 /// What `recipe` takes.
 pub fn needs(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Needs {
     let resources = &recipe.resources;
-    let target_bytes = recipe.disk.size.0;
+    let disk = recipe.disk.as_ref().filter(|_| recipe.makes_disk());
+    let target_bytes = disk.map_or(0, |disk| disk.size.0);
     let base = facts.base.as_ref().map_or(0, |facts| facts.content_bytes);
     // The tree cannot outgrow the disk; beside it lie the packages and what scripts leave for a while.
-    let scratch = resources.scratch.map_or((target_bytes + 2 * GIB).max(4 * GIB), |size| size.0);
+    let least = if disk.is_some() { 4 * GIB } else { TREE.saturating_add(base) };
+    let repository = if recipe.output.formats.contains(&Format::OstreeRepo) { GIB.max(target_bytes) } else { 0 };
+    let scratch = resources.scratch.map_or((target_bytes + 2 * GIB + repository).max(least), |size| size.0);
+    let scratch_bytes = overrides.scratch_bytes.unwrap_or(scratch).next_multiple_of(MIB);
+    let archived = recipe.output.formats.iter().any(|format| format.archive().is_some());
     Needs {
         memory_mib: overrides.memory_mib.or(resources.memory.map(|size| size.0 / MIB)).unwrap_or(MEMORY_MIB),
         cpus: overrides.cpus.or(resources.cpus).unwrap_or(facts.cpus.min(MAX_CPUS)).max(1),
-        scratch_bytes: overrides.scratch_bytes.unwrap_or(scratch).next_multiple_of(MIB),
+        scratch_bytes,
         target_bytes,
-        content_bytes: content(recipe).saturating_add(base).min(target_bytes),
+        // What is on the scratch disk, once more, with a header of a kilobyte for each file.
+        archive_bytes: if archived { scratch_bytes.saturating_mul(2) } else { 0 },
+        content_bytes: content(recipe).saturating_add(base).min(disk.map_or(scratch_bytes, |disk| disk.size.0)),
     }
 }
 
@@ -59,6 +74,8 @@ fn content(recipe: &Recipe) -> u64 {
         Stage::Kernel(_) => 800 * MIB,
         Stage::Locale(_) => 50 * MIB,
         Stage::Bootloader(_) => 100 * MIB,
+        // The initramfs.
+        Stage::Bootc(_) => 60 * MIB,
         _ => MIB,
     });
     stages.sum::<u64>().saturating_add(recipe.copied())

@@ -12,6 +12,7 @@ pub fn allow_list(recipe: &Recipe, stages: &[PlannedStage]) -> Result<Vec<String
     for (index, planned) in stages.iter().enumerate() {
         let urls = match &planned.stage {
             Stage::Debootstrap(options) => options.mirror.iter().collect(),
+            Stage::OstreePull(options) => options.url.iter().collect(),
             Stage::Sources(options) => options.sources.iter().flat_map(|source| &source.uris).collect(),
             _ => Vec::new(),
         };

@@ -29,6 +29,15 @@ const ALIASES: &[(&str, &str)] = &[
     ("org.osbuild.debian.grub", "bootloader"),
     ("org.osbuild.debian.grub2", "bootloader"),
     ("org.osbuild.grub2", "bootloader"),
+    ("org.osbuild.bootc", "bootc"),
+    ("org.osbuild.bootc.install.config", "bootc"),
+    ("org.osbuild.bootupd", "bootupd"),
+    ("org.osbuild.bootupd.gen-metadata", "bootupd"),
+    ("org.osbuild.ostree.init", "ostree.init"),
+    ("org.osbuild.ostree.config", "ostree.config"),
+    ("org.osbuild.ostree.pull", "ostree.pull"),
+    ("org.osbuild.ostree.remotes", "ostree.remotes"),
+    ("org.osbuild.ostree.commit", "ostree.commit"),
 ];
 
 /// The type of stage that `name` is or means.

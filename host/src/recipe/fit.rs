@@ -27,7 +27,8 @@ impl Recipe {
     }
 
     fn fits_plain(&self) -> Vec<Finding> {
-        if self.stages.iter().any(|stage| matches!(stage.stage, Stage::Bootloader(_))) {
+        // What is no disk need not boot.
+        if !self.makes_disk() || self.stages.iter().any(|stage| matches!(stage.stage, Stage::Bootloader(_))) {
             return Vec::new();
         }
         let message = "the image becomes a plain system, and no stage makes it boot";
@@ -40,13 +41,18 @@ impl Recipe {
         let mut wrong = |path: &Path, message: String, help: &str| {
             findings.push(self.finding(path, message).help(help.to_owned()));
         };
+        // At the image, and not at the formats: those of the command line have no place in the recipe.
+        for format in self.output.formats.iter().filter(|format| !format.is_disk()) {
+            let message = format!("the image is deployed on a disk, and `{format}` is made of a tree of files");
+            wrong(&Path::root().key("base-image"), message, "remove the format, or write `engine: plain`");
+        }
         let read_only =
             |path: &str| format!("`{path}` is read-only in a system that is deployed from a container image");
         for (index, stage) in self.stages.iter().enumerate() {
             let path = Path::root().key("stages").index(index);
             let options = path.key("options");
             match &stage.stage {
-                Stage::Apt(_) | Stage::Debootstrap(_) => {
+                Stage::Apt(_) | Stage::Debootstrap(_) | Stage::Bootc(_) | Stage::Bootupd(_) => {
                     let name = stage.stage.name();
                     let message = format!("the stage `{name}` writes to `/usr`, which is the container image's here");
                     wrong(&path.key("type"), message, INSTEAD);
@@ -73,7 +79,7 @@ impl Recipe {
                 _ => {}
             }
         }
-        for (index, partition) in self.disk.partitions.iter().flatten().enumerate() {
+        for (index, partition) in self.disk.iter().flat_map(|disk| &disk.partitions).flatten().enumerate() {
             let own = matches!(partition.kind, PartitionKind::Root | PartitionKind::Boot | PartitionKind::Esp);
             if let Some(point) = partition.mountpoint.as_deref().filter(|point| !own && !is_writable(point)) {
                 let path = Path::root().key("disk").key("partitions").index(index).key("mountpoint");

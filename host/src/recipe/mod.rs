@@ -26,7 +26,9 @@ pub use reference::reference;
 pub use rootflags::argument as root_argument;
 pub use schema::schema;
 pub use size::{GIB, MIB, Size, Timeout};
-pub use types::{Architecture, Disk, Network, Output, Partition, Recipe, RecipeStage, Resources, Test};
+pub use types::{
+    Architecture, Compression, Container, Disk, Network, Output, Partition, Recipe, RecipeStage, Resources, Test,
+};
 
 use crate::output::Format;
 use document::MAX_BYTES;
@@ -104,8 +106,12 @@ impl Recipe {
     /// # Errors
     /// With what is wrong with them.
     pub fn check_formats(&self, formats: &[Format]) -> Result<(), Findings> {
+        let stages: Vec<_> = self.stages.iter().map(|stage| &stage.stage).collect();
+        // That of a container image follows from it.
+        let disk = self.disk.is_some() || self.base_image.is_some();
         let wrong = formats.iter().enumerate().filter_map(|(index, format)| {
-            let (message, help) = check::unfit(*format, &formats[..index], Some(&self.disk))?;
+            let (message, help) = check::unfit(*format, &formats[..index], self.disk.as_ref())
+                .or_else(|| check::without(*format, disk, &stages))?;
             Some(Finding::of_file(self.origin.source.name(), format!("`--format {format}`: {message}")).help(help))
         });
         Findings::new(wrong.collect()).map_or(Ok(()), Err)
@@ -120,6 +126,11 @@ impl Recipe {
     pub fn locate(&self, path: &Path) -> (usize, usize) {
         let span = self.origin.root.as_ref().map_or(0..0, |root| root.locate(path));
         self.origin.source.position(span.start)
+    }
+
+    /// Whether a disk is made, and not only containers and archives.
+    pub fn makes_disk(&self) -> bool {
+        self.output.formats.iter().any(|format| format.is_disk())
     }
 
     /// The bootloader, if the image gets one: that of the stage, or what boots a container image for which no stage says so.

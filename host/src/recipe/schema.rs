@@ -73,10 +73,10 @@ fn make() -> Schema {
         // Whatever stands there is text: see `variables`.
         variables["type"] = json!(["string", "number", "boolean"]);
     }
-    // Without a container image to start from there have to be stages and a disk.
+    // Without a container image to start from there have to be stages; whether a disk, the formats decide.
     whole["if"] =
         json!({ "not": { "required": ["base-image"], "properties": { "base-image": { "type": "string" } } } });
-    whole["then"] = json!({ "required": ["stages", "disk"] });
+    whole["then"] = json!({ "required": ["stages"] });
     // An object is always a schema.
     Schema::try_from(whole).unwrap_or(schema)
 }

@@ -43,9 +43,10 @@ pub struct Recipe {
     /// no stage.
     #[serde(default)]
     pub stages: Vec<RecipeStage>,
-    /// The disk that is made. With a `base-image` it may be left out: its size follows from the image then.
-    #[serde(default)]
-    pub disk: Disk,
+    /// The disk that is made. With a `base-image` it may be left out: its size follows from the image then. Containers and
+    /// archives have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
     /// The files that are written.
     #[serde(default)]
     pub output: Output,
@@ -114,7 +115,8 @@ pub struct RecipeStage {
     pub timeout: Option<Timeout>,
 }
 
-/// The disk. Without `partitions` it gets what its bootloader needs and a root file system that takes the rest.
+/// The disk of the formats that are one. Without `partitions` it gets what its bootloader needs and a root file system
+/// that takes the rest.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
@@ -168,11 +170,50 @@ pub struct Output {
     /// Formats of the image; all are made from one build.
     #[serde(default = "raw")]
     pub formats: Vec<Format>,
+    /// What the container says of itself, in the formats `oci-archive`, `oci` and `docker-archive`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+}
+
+/// The configuration of the container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Container {
+    /// Its name, `particle-os:13` or `registry.example.org/particle-os:13`; without it, the name of the image with the
+    /// tag `latest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Its labels. One that the stage `bootc` has made has `containers.bootc` beside them.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Environment variables of what runs in it.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// The program that runs in it, with its first arguments.
+    #[serde(default)]
+    pub entrypoint: Vec<String>,
+    /// Arguments of the program, or without one the program itself. A bootable container has `/sbin/init`.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// How its layer is compressed. In a `docker-archive` it is not, as `docker save` has it.
+    #[serde(default)]
+    pub compression: Compression,
+}
+
+/// Compressions of layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// What everything can read.
+    #[default]
+    Gzip,
+    /// Smaller, and five times as fast; skopeo, podman and bootc can read it, Docker from version 23 on.
+    Zstd,
 }
 
 impl Default for Output {
     fn default() -> Self {
-        Self { formats: raw() }
+        Self { formats: raw(), container: None }
     }
 }
 

@@ -83,7 +83,9 @@ fn disks(line: &mut Line, config: &VmConfig) {
         }));
         line.disk(&name);
     }
-    for (name, disk) in [(serial::SCRATCH, &config.scratch), (serial::TARGET, &config.target)] {
+    let disks =
+        [(serial::SCRATCH, &config.scratch), (serial::TARGET, &config.target), (serial::ARCHIVE, &config.archive)];
+    for (name, disk) in disks {
         let Some(disk) = disk else { continue };
         line.json(&json!({
             "driver": "raw", "node-name": name, "discard": "unmap", "detect-zeroes": "unmap",

@@ -35,6 +35,8 @@ pub struct VmConfig {
     pub scratch: Option<Disk>,
     /// The disk image that is being made; it is created.
     pub target: Option<Disk>,
+    /// The disk that takes archives, without a file system; it is created.
+    pub archive: Option<Disk>,
     /// Folder that the guest may read.
     pub work_share: Option<PathBuf>,
     /// Folder with the layers of a container image, which the guest may read.
@@ -129,7 +131,7 @@ impl VmConfig {
 
     /// The disks that are written to.
     pub(super) fn disks(&self) -> impl Iterator<Item = &Disk> {
-        self.scratch.iter().chain(&self.target)
+        self.scratch.iter().chain(&self.target).chain(&self.archive)
     }
 
     /// The initramfs, made when the VM is started.
@@ -161,6 +163,7 @@ pub(super) mod tests {
             cpus: 2,
             scratch: Some(Disk { path: "/work/a,b/scratch.img".into(), bytes: 1 << 30 }),
             target: None,
+            archive: None,
             work_share: None,
             base_share: None,
             staging_share: None,

@@ -267,6 +267,9 @@ impl Classify for VmError {
                 FailureKind::TargetFull => {
                     "make the image, or the partition that is full, larger in the recipe (`disk`)"
                 }
+                FailureKind::ArchiveFull => {
+                    "give the VM a larger scratch disk with --scratch-size; that for the archives grows with it"
+                }
                 FailureKind::Deadline => "give the stage a longer `timeout` in the recipe",
                 FailureKind::Command | FailureKind::Cancelled | FailureKind::Input | FailureKind::Agent => return None,
             },

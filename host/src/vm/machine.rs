@@ -238,11 +238,12 @@ fn confine_qemu(command: &mut Command, config: &VmConfig) -> io::Result<()> {
 
 /// Node names of the disks and their files.
 fn disk_files(config: &VmConfig) -> Vec<(String, PathBuf)> {
-    use particle_vm_protocol::serial::{ROOT_PREFIX, SCRATCH, TARGET};
+    use particle_vm_protocol::serial::{ARCHIVE, ROOT_PREFIX, SCRATCH, TARGET};
     let layers = config.root_layers.iter().enumerate().map(|(n, path)| (format!("{ROOT_PREFIX}{n}"), path.clone()));
     let scratch = config.scratch.iter().map(|disk| (SCRATCH.to_owned(), disk.path.clone()));
     let target = config.target.iter().map(|disk| (TARGET.to_owned(), disk.path.clone()));
-    layers.chain(scratch).chain(target).collect()
+    let archive = config.archive.iter().map(|disk| (ARCHIVE.to_owned(), disk.path.clone()));
+    layers.chain(scratch).chain(target).chain(archive).collect()
 }
 
 /// Why QEMU did not greet, which it does as soon as it has read its command line.

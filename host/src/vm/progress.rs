@@ -6,7 +6,7 @@
 use super::link::LinkError;
 use particle_vm_protocol::Job;
 use particle_vm_protocol::message::HEARTBEAT;
-use particle_vm_protocol::plan::{FINISH_DEADLINE, STEP_DEADLINE, STEPS_AFTER_STAGES};
+use particle_vm_protocol::plan::{FINISH_DEADLINE, STEP_DEADLINE};
 
 /// Seconds that the agent has beyond the deadline of a step to say so, and for what lies between two steps. Long, because
 /// of emulation on a busy machine.
@@ -31,8 +31,8 @@ impl Progress {
         let deadlines = match job {
             Job::Build(plan) => {
                 let stages = with_later(plan.stages.iter().map(|stage| stage.deadline).collect());
-                let before = std::iter::repeat_n(STEP_DEADLINE, plan.steps_before_stages());
-                before.chain(stages).chain([STEP_DEADLINE; STEPS_AFTER_STAGES]).collect()
+                let step = |count| std::iter::repeat_n(STEP_DEADLINE, count);
+                step(plan.steps_before_stages()).chain(stages).chain(step(plan.steps_after_stages())).collect()
             }
             Job::Finish => vec![FINISH_DEADLINE],
             Job::Hello | Job::Exec(_) => Vec::new(),

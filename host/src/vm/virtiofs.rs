@@ -48,7 +48,7 @@ const MOST_DESCRIPTORS: u64 = 1 << 20;
 const GUEST_DESCRIPTORS: u64 = 64;
 
 /// Most bytes of a file that the guest writes; it may not fill the host's disk with one, nor with many
-/// ([`share::MAX_BYTES`]).
+/// (`share::MAX_BYTES`).
 pub const MAX_FILE: u64 = 64 << 20;
 
 /// How long the guest may rely on what it knows of a file's attributes.

@@ -3,13 +3,17 @@
 //! Paths in the options that name a file of the recipe's folder are relative to it; the host has checked them, and the
 //! agent resolves them beneath the work share once more.
 
+mod bootc;
 mod bootloader;
 mod files;
+mod ostree;
 mod packages;
 mod system;
 
+pub use bootc::{Bootc, BootcInstall, Bootupd, Composefs, PrepareRoot};
 pub use bootloader::{Bootloader, BootloaderType, Firmware};
 pub use files::{Copy, File, Files, MAX_DEPTH, MAX_READ, Run};
+pub use ostree::{OstreeCommit, OstreeConfig, OstreeInit, OstreePull, OstreeRemote, OstreeRemotes, RepoMode};
 pub use packages::{Apt, Debootstrap, KEYRING_EXTENSIONS, Kernel, Source, Sources, Variant, keyring_extension};
 pub use system::{Hostname, Locale, Systemd, Timezone, User, Users};
 
@@ -46,6 +50,25 @@ pub enum Stage {
     Systemd(Systemd),
     /// Install a bootloader.
     Bootloader(Bootloader),
+    /// Give the tree the layout of a bootable container.
+    Bootc(Bootc),
+    /// Prepare bootupd: metadata of the bootloaders that it installs and updates.
+    Bootupd(Bootupd),
+    /// Make the OSTree repository of the build.
+    #[serde(rename = "ostree.init")]
+    OstreeInit(OstreeInit),
+    /// Configure the OSTree repository of the build.
+    #[serde(rename = "ostree.config")]
+    OstreeConfig(OstreeConfig),
+    /// Fetch commits into the OSTree repository of the build.
+    #[serde(rename = "ostree.pull")]
+    OstreePull(OstreePull),
+    /// Configure the remotes that the system updates itself from.
+    #[serde(rename = "ostree.remotes")]
+    OstreeRemotes(OstreeRemotes),
+    /// Commit the tree to the OSTree repository of the build.
+    #[serde(rename = "ostree.commit")]
+    OstreeCommit(OstreeCommit),
 }
 
 impl Stage {
@@ -65,6 +88,13 @@ impl Stage {
             Self::Run(_) => "run",
             Self::Systemd(_) => "systemd",
             Self::Bootloader(_) => "bootloader",
+            Self::Bootc(_) => "bootc",
+            Self::Bootupd(_) => "bootupd",
+            Self::OstreeInit(_) => "ostree.init",
+            Self::OstreeConfig(_) => "ostree.config",
+            Self::OstreePull(_) => "ostree.pull",
+            Self::OstreeRemotes(_) => "ostree.remotes",
+            Self::OstreeCommit(_) => "ostree.commit",
         }
     }
 }

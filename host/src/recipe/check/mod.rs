@@ -1,17 +1,20 @@
 //! What the shape of a recipe does not tell: whether its values make sense, alone and together.
 
 mod boot;
+mod container;
 mod credentials;
 mod disk;
 mod files;
 mod folder;
 pub(super) mod names;
 mod order;
+mod ostree;
 mod output;
 mod packages;
 mod partition;
 mod system;
 
+pub use container::without;
 pub use output::unfit;
 
 use super::document::Node;
@@ -35,6 +38,7 @@ pub fn check(source: &Source, root: &Node, folder: &FilePath, sections: &Section
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let mut checker = Checker { source, root, folder, sections, findings: Vec::new(), copied: BTreeMap::new() };
     output::check(&mut checker, sections);
+    container::check(&mut checker, sections);
     order::check(&mut checker, sections);
     let stages = Path::root().key("stages");
     for (index, section) in sections.stages.iter().enumerate() {
@@ -117,6 +121,13 @@ impl Checker<'_> {
             Stage::Copy(options) => files::copy(self, path, options),
             Stage::Run(options) => files::run(self, path, options),
             Stage::Bootloader(options) => boot::bootloader(self, path, options),
+            Stage::Bootc(options) => container::bootc(self, path, options),
+            Stage::OstreeConfig(options) => ostree::config(self, path, options),
+            Stage::OstreePull(options) => ostree::pull(self, path, options),
+            Stage::OstreeRemotes(options) => ostree::remotes(self, path, options),
+            Stage::OstreeCommit(options) => ostree::commit(self, path, options),
+            // Their options have no values that the shape does not tell.
+            Stage::Bootupd(_) | Stage::OstreeInit(_) => {}
         }
     }
 

@@ -160,6 +160,44 @@ pub fn unit(name: &str) -> bool {
     spelled(name, 255, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '\\'), legal) && typed
 }
 
+/// Name of a container: `[HOST[:PORT]/]NAME[:TAG]`, as Docker and podman take it (distribution's reference grammar).
+pub fn image_reference(reference: &str) -> bool {
+    let (name, tag) = match reference.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (reference, None),
+    };
+    fn word(c: char) -> bool {
+        c.is_ascii_alphanumeric() || c == '_'
+    }
+    let tagged = tag.is_none_or(|tag| spelled(tag, 128, word, |c| word(c) || matches!(c, '.' | '-')));
+    // Letters and digits, with one `.`, one or two `_`, or any number of `-` between them.
+    let component = |part: &str| {
+        let separators = part.split(small).filter(|between| !between.is_empty());
+        part.starts_with(small)
+            && part.ends_with(small)
+            && separators.into_iter().all(|own| matches!(own, "." | "_" | "__") || own.chars().all(|c| c == '-'))
+    };
+    let parts: Vec<_> = name.split('/').collect();
+    let domain = parts.len() > 1 && parts[0].contains(['.', ':']) || parts[0] == "localhost" && parts.len() > 1;
+    let path = if domain { &parts[1..] } else { &parts[..] };
+    let domain = !domain || parts[0].chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'));
+    tagged && domain && name.len() <= 255 && path.iter().all(|part| component(part))
+}
+
+/// A ref of OSTree (ostree_validate_rev), or a checksum.
+pub fn ostree_ref(name: &str) -> bool {
+    let part = |part: &str| {
+        spelled(
+            part,
+            255,
+            |c| c.is_ascii_alphanumeric() || matches!(c, '_'),
+            |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'),
+        )
+    };
+    // With `refs/heads/` before it, it is a path in a header of tar.
+    name.len() <= 200 && name.split('/').all(part)
+}
+
 /// An absolute path with nothing in it that has to be resolved.
 pub fn absolute(path: &str) -> bool {
     let parts = path.strip_prefix('/').map(|rest| rest.strip_suffix('/').unwrap_or(rest));
@@ -201,6 +239,12 @@ mod tests {
         sort_out(mode, &["644", "0644", "04755"], &["", "64", "888", "u+x", "14755"]);
         sort_out(unit, &["ssh", "ssh.service", "getty@tty1.service"], &["", "-x", "a b.service", "ssh.servce"]);
         sort_out(absolute, &["/", "/etc", "/etc/"], &["", "etc", "/etc/../x", "/./x", "//x", "/a//b", "/a\nb"]);
+        sort_out(
+            image_reference,
+            &["a", "particle-os:13", "localhost/a__b:X", "r.example.org:5000/a/b:1.0", "a/b"],
+            &["", "A", "a..b", "a:", "a:b/c:", "-a", "a b", "r.example.org/", "a@sha256:00"],
+        );
+        sort_out(ostree_ref, &["particle/13/amd64", "a", "_a.b-c"], &["", "/a", "a/", "a//b", "-a", "a:b", "a/../b"]);
         sort_out(variable, &["A", "_a1"], &["", "1A", "A-B"]);
     }
 }

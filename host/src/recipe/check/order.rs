@@ -15,7 +15,7 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     let complete = !kinds.is_empty() && kinds.iter().all(|kind| stage_types().any(|known| known.name == *kind));
     let first_of = |kind: &str| kinds.iter().position(|other| *other == kind);
 
-    for kind in ["debootstrap", "kernel", "bootloader"] {
+    for kind in ["debootstrap", "kernel", "bootloader", "bootc", "bootupd", "ostree.init", "ostree.commit"] {
         let again = kinds.iter().enumerate().filter(|(_, other)| **other == kind).skip(1);
         for (index, _) in again {
             let first = first_of(kind).map_or(0, |first| first + 1);
@@ -54,10 +54,22 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
         let help = "add a stage `kernel`";
         checker.advise(&path.index(bootloader).key("type"), "the bootloader has no kernel to start", help);
     }
-    if complete && !based && first_of("bootloader").is_none() && !sections.tests.is_empty() {
+    if let Some(bootc) = first_of("bootc") {
+        let late = kinds.iter().enumerate().skip(bootc + 1).filter(|(_, kind)| !kind.starts_with("ostree."));
+        for (index, kind) in late.filter(|(_, kind)| **kind != "bootc") {
+            let message = format!("the stage `{kind}` stands after `bootc`, which ends the work on the tree");
+            checker.advise(&path.index(index).key("type"), message, "put it before");
+        }
+    }
+    if complete && !based && makes_disk(sections) && first_of("bootloader").is_none() && !sections.tests.is_empty() {
         let help = "add a stage `bootloader`";
         checker.advise(&Path::root().key("tests"), "the tests run in the booted image, and it has no bootloader", help);
     }
+}
+
+/// Whether a format is a disk, as far as that can be read.
+fn makes_disk(sections: &Sections) -> bool {
+    sections.output.as_ref().is_none_or(|output| output.formats.iter().any(|format| format.is_disk()))
 }
 
 fn installs_kernel(stage: &Stage) -> bool {

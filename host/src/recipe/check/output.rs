@@ -83,10 +83,10 @@ fn formats(checker: &mut Checker<'_>, path: &Path, output: &Output, disk: Option
     }
 }
 
-/// Why an image of `disk` cannot be written in `format` beside the `earlier` ones, and what to do.
+/// Why an image with `disk` cannot be written in `format` beside the `earlier` ones, and what to do.
 pub fn unfit(format: Format, earlier: &[Format], disk: Option<&Disk>) -> Option<(String, &'static str)> {
     // Whoever starts a raw or qcow2 image says its sector size; the other formats imply it, as QEMU writes them.
-    let any_sector_size = matches!(format, Format::Raw | Format::Qcow2);
+    let any_sector_size = matches!(format, Format::Raw | Format::Qcow2) || !format.is_disk();
     if earlier.contains(&format) {
         Some((format!("the format `{format}` is named twice"), "remove one"))
     } else if format == Format::Vhd && disk.is_some_and(|disk| disk.size.0 > MAX_VHD) {

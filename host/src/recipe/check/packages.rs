@@ -129,8 +129,13 @@ pub fn kernel(checker: &mut Checker<'_>, path: &Path, options: &Kernel) {
     } else if !words().any(|word| matches!(word, "linux" | "kernel")) || words().any(|word| NO_KERNEL.contains(&word)) {
         checker.advise(&path_of_name, format!("`{name}` is not the package of a kernel"), help);
     }
-    for (index, argument) in options.cmdline.iter().enumerate() {
-        let path = path.key("cmdline").index(index);
+    cmdline(checker, &path.key("cmdline"), &options.cmdline);
+}
+
+/// Arguments of the kernel command line.
+pub fn cmdline(checker: &mut Checker<'_>, path: &Path, arguments: &[String]) {
+    for (index, argument) in arguments.iter().enumerate() {
+        let path = path.index(index);
         if argument.is_empty() || argument.contains(|c: char| c.is_control() || c.is_whitespace()) {
             let help = "each argument is an item of the list: `[quiet, console=ttyS0]`";
             checker.advise(&path, format!("`{argument}` is not one kernel argument"), help);
@@ -151,7 +156,7 @@ pub fn kernel(checker: &mut Checker<'_>, path: &Path, options: &Kernel) {
 }
 
 /// A mirror is fetched from through the HTTP proxy of the host.
-fn url(checker: &mut Checker<'_>, path: &Path, written: &str) {
+pub fn url(checker: &mut Checker<'_>, path: &Path, written: &str) {
     let help = "a mirror is a URL that begins with `http://` or `https://`";
     match Url::parse(written) {
         Ok(url) if !matches!(url.scheme(), "http" | "https") => {

@@ -1,4 +1,5 @@
 use super::*;
+use particle_vm_protocol::Engine;
 
 /// A recipe that starts from an image, with more lines.
 fn based(lines: &str) -> String {
@@ -54,11 +55,11 @@ fn what_a_deployment_has_no_place_for_is_told() {
             ("stages: [{ type: files, options: { files: { /etc/a: { content: x }, /var/b: { content: x } } } }]", ""),
             (
                 "stages: [{ type: users, options: { users: { a: { home: /data/a } } } }]",
-                "4:57 `/data/a` is read-only in a system that is deployed from a container image | for instance a folder in `/var/home`",
+                "4:56 `/data/a` is read-only in a system that is deployed from a container image | for instance a folder in `/var/home`",
             ),
             (
                 "disk: { size: 8GiB, partitions: [{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 64MiB }, { kind: root, grow: true }, { kind: linux, label: d, mountpoint: /data, size: 1GiB }] }",
-                "4:161 `/data` is read-only in a system that is deployed from a container image | mount it beneath `/var`",
+                "4:160 `/data` is read-only in a system that is deployed from a container image | mount it beneath `/var`",
             ),
         ],
     );
@@ -66,4 +67,43 @@ fn what_a_deployment_has_no_place_for_is_told() {
         said("name: x\nbase-image: oci:i\nengine: plain\n"),
         "2:13 the image becomes a plain system, and no stage makes it boot | add the stage `bootloader`, and `kernel` if the image has none\n"
     );
+}
+
+#[test]
+fn archives_are_made_of_a_tree_and_not_of_a_deployment() {
+    table(
+        |lines| based(&format!("engine: native-ostree\n{lines}")),
+        &[
+            ("output: { formats: [raw, qcow2] }", ""),
+            (
+                "output: { formats: [raw, oci] }",
+                "2:13 the image is deployed on a disk, and `oci` is made of a tree of files | remove the format, or write `engine: plain`",
+            ),
+        ],
+    );
+    table(
+        |lines| based(&format!("engine: plain\n{lines}")),
+        &[
+            // Neither needs to be written: the size of the disk follows from the image, and a container has none.
+            ("output: { formats: [raw, tar] }\nstages: [{ type: bootloader }]", ""),
+            ("output: { formats: [oci, docker-archive] }", ""),
+            (
+                "output: { formats: [oci] }\ndisk: { size: 4GiB }",
+                "5:1 none of the formats is a disk | remove the key, or add a format that is a disk, for instance `qcow2`",
+            ),
+            (
+                "output: { formats: [oci] }\nstages: [{ type: bootloader }]",
+                "5:18 there is no disk for the bootloader | remove the stage, or add a format that is a disk, for instance `qcow2`",
+            ),
+        ],
+    );
+    let source = Source::new("r.yml", based("output: { formats: [oci] }"));
+    let mut recipe = parse(source, FilePath::new("."), &BTreeMap::new()).unwrap();
+    // What the image asks for is known only when it has been fetched, and the command line may name others.
+    assert!(recipe.check_formats(&[Format::Qcow2, Format::OciArchive]).is_ok());
+    assert!(recipe.fits(Engine::Plain).is_ok());
+    assert!(recipe.fits(Engine::NativeOstree).is_err());
+    recipe.output.formats = vec![Format::Qcow2];
+    assert!(recipe.fits(Engine::NativeOstree).is_ok());
+    assert!(recipe.fits(Engine::Plain).is_err());
 }

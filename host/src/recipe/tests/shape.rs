@@ -11,12 +11,12 @@ fn keys_and_types_are_those_of_a_recipe() {
             ),
             (
                 "output: { formts: [raw] }",
-                "7:11 `output` has no key `formts` | did you mean `formats`? keys: `formats`",
+                "7:11 `output` has no key `formts` | did you mean `formats`? keys: `container`, `formats`",
             ),
             ("output: { formats: qcow2 }", "7:20 `formats` is a list, and not a text | write `[qcow2]`"),
             (
                 "output: { formats: [qcow, iso] }",
-                "7:21 an item of `formats` cannot be `qcow` | did you mean `qcow2`? possible: `raw`, `qcow2`, `vmdk`, `vdi`, `vhd`, `vhdx`\n7:27 an item of `formats` cannot be `iso` | possible: `raw`, `qcow2`, `vmdk`, `vdi`, `vhd`, `vhdx`",
+                "7:21 an item of `formats` cannot be `qcow` | did you mean `qcow2`? possible: `raw`, `qcow2`, `vmdk`, `vdi`, `vhd`, `vhdx`, `oci-archive`, `oci`, `docker-archive`, `ostree-repo`, `tar`\n7:27 an item of `formats` cannot be `iso` | possible: `raw`, `qcow2`, `vmdk`, `vdi`, `vhd`, `vhdx`, `oci-archive`, `oci`, `docker-archive`, `ostree-repo`, `tar`",
             ),
             ("output: [raw]", "7:1 `output` is a mapping, and not a list"),
             ("output:", ""),
@@ -81,7 +81,7 @@ fn keys_and_types_are_those_of_a_recipe() {
             ("- a", "1:1 the recipe is a mapping, and not a list"),
             (
                 "name: x",
-                "1:1 the recipe lacks the key `disk` | `disk`: The disk that is made.\n1:1 the recipe lacks the key `stages` | `stages`: What is done, in this order.",
+                "1:1 the recipe lacks the key `disk` | `disk`: The disk that is made; the formats `oci-archive`, `oci`, `docker-archive`, `ostree-repo` and `tar` need none\n1:1 the recipe lacks the key `stages` | `stages`: What is done, in this order.",
             ),
         ],
     );
@@ -94,23 +94,23 @@ fn stages_have_a_type_and_options() {
         &[
             (
                 "atp, options: { packages: [vim] }",
-                "6:13 there is no stage type `atp` | did you mean `apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`",
+                "6:13 there is no stage type `atp` | did you mean `apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`",
             ),
             (
                 "org.osbuild.debian.atp",
-                "6:13 there is no stage type `org.osbuild.debian.atp` | did you mean `org.osbuild.debian.apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`",
+                "6:13 there is no stage type `org.osbuild.debian.atp` | did you mean `org.osbuild.debian.apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`",
             ),
             (
                 "qqqq",
-                "6:13 there is no stage type `qqqq` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`",
+                "6:13 there is no stage type `qqqq` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`",
             ),
             (
                 "org.osbuild.rpm",
-                "6:13 there is no stage type `org.osbuild.rpm` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`",
+                "6:13 there is no stage type `org.osbuild.rpm` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`",
             ),
             (
                 "apt-get, options: { packages: [vim] }",
-                "6:13 there is no stage type `apt-get` | did you mean `apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`",
+                "6:13 there is no stage type `apt-get` | did you mean `apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`",
             ),
             ("[apt]", "6:7 `type` is the name of a stage, and not a list"),
             (
@@ -158,7 +158,7 @@ fn stages_have_a_type_and_options() {
         &[
             (
                 "options: { packages: [vim] }",
-                "6:5 a stage lacks the key `type` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`",
+                "6:5 a stage lacks the key `type` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`",
             ),
             ("apt", "6:5 a stage is a mapping with `type` and `options`, and not a text"),
             ("", "6:5 a stage is a mapping with `type` and `options`, and not empty"),
@@ -246,7 +246,7 @@ fn what_cannot_be_read_hides_nothing_beside_it() {
         &[
             (
                 "output: { formats: [raw, qcow, raw] }",
-                "7:26 an item of `formats` cannot be `qcow` | did you mean `qcow2`? possible: `raw`, `qcow2`, `vmdk`, `vdi`, `vhd`, `vhdx`\n7:32 the format `raw` is named twice | remove one",
+                "7:26 an item of `formats` cannot be `qcow` | did you mean `qcow2`? possible: `raw`, `qcow2`, `vmdk`, `vdi`, `vhd`, `vhdx`, `oci-archive`, `oci`, `docker-archive`, `ostree-repo`, `tar`\n7:32 the format `raw` is named twice | remove one",
             ),
             (
                 "tests: [{ name: [a], run: '' }, { run: '' }]",

@@ -23,7 +23,7 @@ fn text_is_one_yaml_document() {
             ("name: *unknown\n", "1:7 this is not YAML: while parsing node, found unknown anchor"),
             (
                 "<<: { name: x }\n",
-                "1:1 the recipe has no key `<<` | keys: `architecture`, `base-image`, `description`, `disk`, `engine`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`\n1:1 the recipe lacks the key `disk` | `disk`: The disk that is made.\n1:1 the recipe lacks the key `name` | `name`: Name of the image and of its files: small letters, digits, `.`, `_` and `-`.\n1:1 the recipe lacks the key `stages` | `stages`: What is done, in this order.",
+                "1:1 the recipe has no key `<<` | keys: `architecture`, `base-image`, `description`, `disk`, `engine`, `name`, `network`, `output`, `resources`, `stages`, `tests`, `variables`\n1:1 the recipe lacks the key `disk` | `disk`: The disk that is made; the formats `oci-archive`, `oci`, `docker-archive`, `ostree-repo` and `tar` need none\n1:1 the recipe lacks the key `name` | `name`: Name of the image and of its files: small letters, digits, `.`, `_` and `-`.\n1:1 the recipe lacks the key `stages` | `stages`: What is done, in this order.",
             ),
             ("name: \u{0}x", "1:7 this is not YAML: found unprintable character"),
         ],
