@@ -44,10 +44,18 @@ impl Inspect {
         let store = Store::open_waiting(dirs.store()).await?;
         let options = self.images.options(ARCHITECTURE);
         let image = Image::fetch(&reference, &options, &store, &dirs, ui.events()).await?;
-        let (name, digest) = (image.reference.to_string(), image.digest.clone());
-        let (manifest, config) = (image.manifest.clone(), image.config.clone());
+        let own = image.clone();
         let look = move |layers: &mut dyn Iterator<Item = _>| {
-            inspect::image(Input { reference: &name, digest: &digest, manifest: &manifest, config: &config }, layers)
+            let (reference, origin) = (own.reference.to_string(), own.reference.origin());
+            let input = Input {
+                reference: &reference,
+                origin: origin.as_deref(),
+                digest: &own.digest,
+                config_digest: &own.config_digest,
+                manifest: &own.manifest,
+                config: &own.config,
+            };
+            inspect::image(input, layers)
         };
         let report = image.read_layers(ui.events(), look).await??;
         if self.json {
