@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The repository that it has.
 pub const NAME: &str = "team/image";
@@ -23,6 +24,8 @@ pub enum Act {
     Status(u16, &'static str, &'static str),
     /// It sends so many bytes and hangs up.
     Cut(usize),
+    /// It sends so many bytes, and nothing after them.
+    Stall(usize),
     /// It sends so many bytes and says that this is all.
     Short(usize),
     /// It sends the whole, whatever part was asked for.
@@ -291,6 +294,14 @@ fn answer(stream: &mut impl Write, shared: &Shared, address: SocketAddr, seen: &
         bytes.len()
     );
     stream.write_all(head.as_bytes())?;
-    let count = if let Some(Act::Cut(count)) = act { count.min(bytes.len()) } else { bytes.len() };
-    stream.write_all(&bytes[..count])
+    let count = match act {
+        Some(Act::Cut(count) | Act::Stall(count)) => count.min(bytes.len()),
+        _ => bytes.len(),
+    };
+    stream.write_all(&bytes[..count])?;
+    stream.flush()?;
+    while matches!(act, Some(Act::Stall(_))) && !shared.ended.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }

@@ -154,6 +154,25 @@ fn what_has_arrived_whole_is_kept_for_the_next_try() {
 }
 
 #[test]
+fn a_download_that_is_interrupted_leaves_nothing() {
+    let ((registry, image), place) = (registry(20), Place::with_empty_cache());
+    registry.always(&image.layer(1), Act::Stall(100_000));
+    let mut running = place.start(&["-vv", "inspect", &registry.reference("1")]);
+    // The first layer is there, and the second one under way.
+    running.wait_for("fetched", DEADLINE);
+    while registry.seen(&image.layer(1)).is_empty() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    let _ = running.finish(DEADLINE).exits(130).says(&["interrupted by SIGINT"]);
+    leftovers::no_processes(&place);
+    assert_eq!(leftovers::names(&place.cache().join("particle-vm/store/tmp")), Vec::<String>::new());
+    registry.behave();
+    let _ = inspect(&place, &registry.reference("1")).exits(0);
+    assert_eq!(registry.seen(&image.layer(0)).len(), 1, "the first layer was fetched again");
+}
+
+#[test]
 fn wrong_bytes_are_refused() {
     let ((registry, image), place) = (registry(9), Place::with_empty_cache());
     let layer = image.layer(1);

@@ -15,9 +15,9 @@ const ARCHITECTURE: &str = "amd64";
 
 /// Tell what is in a container image, which engine makes a disk of it, and what is wrong with it
 ///
-/// IMAGE is HOST/NAME:TAG or docker://HOST/NAME:TAG in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG],
-/// docker-archive:FILE[:NAME:TAG], containers-storage:NAME in podman's store, or docker-daemon:NAME in docker's. It is
-/// fetched as far as it is not in the cache. Ends with 1 when no engine fits.
+/// IMAGE is HOST/NAME:TAG or docker://HOST/NAME:TAG in a registry, oci:DIR or oci:DIR:TAG, oci-archive:FILE or
+/// oci-archive:FILE:TAG, docker-archive:FILE or docker-archive:FILE:NAME:TAG, containers-storage:NAME in podman's store,
+/// or docker-daemon:NAME in docker's. It is fetched as far as it is not in the cache. Ends with 1 when no engine fits.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXIT_CODES)]
 pub struct Inspect {

@@ -87,6 +87,8 @@ pub struct Image {
     pub layers: Vec<Layer>,
     store: Store,
     max_size: u64,
+    // What every layer may unpack to.
+    always: u64,
 }
 
 /// A layer of an image.
@@ -272,6 +274,7 @@ impl Context<'_> {
             layers: manifest.layers().iter().zip(diff_ids).map(layer).collect(),
             store: self.store.clone(),
             max_size: self.options.max_size,
+            always: unpack::ALWAYS,
         })
     }
 
