@@ -84,8 +84,9 @@ impl Image {
 
     /// One with two layers, of some bytes and of a good megabyte. Each `seed` makes another.
     pub fn sample(seed: u64) -> Self {
-        let text = format!("sample {seed}\n");
-        Self::of("amd64", &[layer("etc/sample", text.as_bytes()), layer("usr/noise", &noise(1_200_000, seed))])
+        // What has no os-release is no system, and `inspect` ends with 1.
+        let text = format!("ID=debian\n# sample {seed}\n");
+        Self::of("amd64", &[layer("etc/os-release", text.as_bytes()), layer("usr/noise", &noise(1_200_000, seed))])
     }
 
     /// The manifest as it is sent.

@@ -15,10 +15,9 @@ const ARCHITECTURE: &str = "amd64";
 
 /// Tell what is in a container image, which engine makes a disk of it, and what is wrong with it
 ///
-/// IMAGE is HOST/NAME:TAG or docker://HOST/NAME:TAG in a registry, oci:DIR:TAG, oci-archive:FILE:TAG,
-/// docker-archive:FILE:NAME:TAG, containers-storage:NAME in podman's store, or docker-daemon:NAME in docker's. Where there
-/// is one image only, what follows DIR or FILE may be left out. It is fetched as far as it is not in the cache. Ends with 1
-/// when no engine fits.
+/// IMAGE is HOST/NAME:TAG or docker://HOST/NAME:TAG in a registry, oci:DIR or oci:DIR:TAG, oci-archive:FILE or
+/// oci-archive:FILE:TAG, docker-archive:FILE or docker-archive:FILE:NAME:TAG, containers-storage:NAME in podman's store,
+/// or docker-daemon:NAME in docker's. It is fetched as far as it is not in the cache. Ends with 1 when no engine fits.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXIT_CODES)]
 pub struct Inspect {
@@ -45,10 +44,18 @@ impl Inspect {
         let store = Store::open_waiting(dirs.store()).await?;
         let options = self.images.options(ARCHITECTURE);
         let image = Image::fetch(&reference, &options, &store, &dirs, ui.events()).await?;
-        let (name, digest) = (image.reference.to_string(), image.digest.clone());
-        let (manifest, config) = (image.manifest.clone(), image.config.clone());
+        let own = image.clone();
         let look = move |layers: &mut dyn Iterator<Item = _>| {
-            inspect::image(Input { reference: &name, digest: &digest, manifest: &manifest, config: &config }, layers)
+            let (reference, origin) = (own.reference.to_string(), own.reference.origin());
+            let input = Input {
+                reference: &reference,
+                origin: origin.as_deref(),
+                digest: &own.digest,
+                config_digest: &own.config_digest,
+                manifest: &own.manifest,
+                config: &own.config,
+            };
+            inspect::image(input, layers)
         };
         let report = image.read_layers(ui.events(), look).await??;
         if self.json {

@@ -18,6 +18,9 @@ pub struct Config {
     pub created: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Digests of the tar archives in its layers, lowest first.
+    #[serde(skip)]
+    pub diff_ids: Vec<String>,
     /// Settings for containers that mean nothing to a booted system: `Cmd`, `Entrypoint`, `Env`, `ExposedPorts`, `User`,
     /// `Volumes`, `WorkingDir`.
     pub container_only: Vec<&'static str>,
@@ -28,6 +31,8 @@ pub struct Config {
 pub struct Layer {
     /// Its digest, packed.
     pub digest: String,
+    /// The digest of the tar archive in it, as the configuration has it; null where it has none.
+    pub diff_id: Option<String>,
     /// Its media type.
     pub media_type: String,
     /// Its size in bytes, packed.
@@ -48,6 +53,13 @@ struct ConfigFile {
     os: String,
     created: Option<String>,
     config: Option<Settings>,
+    rootfs: Option<RootFs>,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -95,6 +107,7 @@ pub(super) fn config(bytes: &[u8]) -> Result<Config, InspectError> {
         architecture: file.architecture,
         os: file.os,
         created: file.created,
+        diff_ids: file.rootfs.map(|rootfs| rootfs.diff_ids).unwrap_or_default(),
         labels: settings.labels.unwrap_or_default(),
         container_only: container_only.iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect(),
     })
@@ -115,6 +128,7 @@ pub(super) fn layers(manifest: &[u8]) -> Result<Vec<Layer>, InspectError> {
     }
     let layer = |layer: Descriptor| Layer {
         digest: layer.digest,
+        diff_id: None,
         media_type: layer.media_type,
         size: layer.size,
         unpacked: 0,
@@ -125,8 +139,9 @@ pub(super) fn layers(manifest: &[u8]) -> Result<Vec<Layer>, InspectError> {
 }
 
 impl Layer {
-    pub(super) fn passed(self, passed: &Passed) -> Self {
-        Self { unpacked: passed.bytes, entries: passed.entries, whiteouts: passed.whiteouts, ..self }
+    pub(super) fn passed(self, diff_id: Option<&String>, passed: &Passed) -> Self {
+        let diff_id = diff_id.cloned();
+        Self { diff_id, unpacked: passed.bytes, entries: passed.entries, whiteouts: passed.whiteouts, ..self }
     }
 }
 

@@ -46,8 +46,12 @@ use std::io::{self, Read};
 pub struct Input<'a> {
     /// What the user called it.
     pub reference: &'a str,
+    /// What a system that is made of it pulls updates from, in ostree's words; none for what no machine can reach.
+    pub origin: Option<&'a str>,
     /// The digest of its manifest.
     pub digest: &'a str,
+    /// The digest of its configuration.
+    pub config_digest: &'a str,
     /// Its manifest, the one of an architecture.
     pub manifest: &'a [u8],
     /// Its configuration.
@@ -67,10 +71,19 @@ pub fn image<R: Read>(
     let listed = config::layers(input.manifest)?;
     let digests: Vec<_> = listed.iter().map(|layer| layer.digest.as_str()).collect();
     let (tree, passed) = layers::apply(layers, &digests)?;
-    let layers = listed.into_iter().zip(&passed).map(|(layer, passed)| layer.passed(passed)).collect();
+    let layers = listed.into_iter().zip(&passed).enumerate();
+    let layers = layers.map(|(index, (layer, passed))| layer.passed(config.diff_ids.get(index), passed)).collect();
     let facts = Facts::of(&tree, config, layers);
     let (candidate, reason) = engine::candidate(&facts);
     let findings = findings::all(&tree, &facts, candidate);
     let engine = engine::choose(&facts, candidate, reason, &findings);
-    Ok(Report { reference: input.reference.to_owned(), digest: input.digest.to_owned(), facts, engine, findings })
+    Ok(Report {
+        reference: input.reference.to_owned(),
+        origin: input.origin.map(ToOwned::to_owned),
+        digest: input.digest.to_owned(),
+        config_digest: input.config_digest.to_owned(),
+        facts,
+        engine,
+        findings,
+    })
 }

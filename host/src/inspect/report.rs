@@ -16,8 +16,12 @@ use serde::Serialize;
 pub struct Report {
     /// What the user called the image.
     pub reference: String,
+    /// What a system that is made of it pulls updates from, in ostree's words, or null.
+    pub origin: Option<String>,
     /// The digest of its manifest.
     pub digest: String,
+    /// The digest of its configuration, which podman and Docker call the id of the image.
+    pub config_digest: String,
     /// What is in it.
     #[serde(flatten)]
     pub facts: Facts,

@@ -2,7 +2,7 @@
 
 use super::document::layer_name;
 use super::error::{Problem, SourceError};
-use super::unpack::{ALWAYS, CHUNK, RATIO, decoder};
+use super::unpack::{CHUNK, RATIO, decoder};
 use super::{Image, Layer, background, digest, wanted};
 use crate::event::{Events, Step, Unit};
 use crate::store::Store;
@@ -24,11 +24,18 @@ impl Image {
         events: &Events,
         work: impl FnOnce(&mut dyn Iterator<Item = io::Result<Plain>>) -> T + Send + 'static,
     ) -> Result<T, SourceError> {
-        let (layers, store, most) = (self.layers.clone(), self.store.clone(), self.max_size);
+        let (layers, store) = (self.layers.clone(), self.store.clone());
+        let (most, always) = (self.max_size, self.always);
         let step = events.step(format!("read {}", self.reference), None, Unit::Bytes);
         let done = background(move |given_up| {
-            let shared =
-                Shared { most, step, given_up: given_up.clone(), used: AtomicU64::new(0), failed: Mutex::default() };
+            let shared = Shared {
+                most,
+                always,
+                step,
+                given_up: given_up.clone(),
+                used: AtomicU64::new(0),
+                failed: Mutex::default(),
+            };
             let shared = Arc::new(shared);
             let open = |(number, layer): (usize, Layer)| {
                 Plain::open(&store, layer_name(number), layer, shared.clone()).map_err(|problem| shared.fail(problem))
@@ -50,6 +57,7 @@ impl Image {
 /// What the streams of an image have in common.
 struct Shared {
     most: u64,
+    always: u64,
     step: Step,
     given_up: CancellationToken,
     used: AtomicU64,
@@ -93,7 +101,7 @@ impl Plain {
             return digest::equal(&format!("{}, unpacked,", self.what), &self.layer.diff_id, found);
         }
         self.size += piece.len() as u64;
-        let most = ALWAYS.max(self.layer.size.saturating_mul(RATIO));
+        let most = self.shared.always.max(self.layer.size.saturating_mul(RATIO));
         if self.size > most {
             return Err(Problem::Bomb { what: self.what.clone(), packed: self.layer.size, most });
         }

@@ -88,7 +88,8 @@ fn engine(report: &Report) -> String {
     if choice.name == Engine::None {
         below(format!("{} is what fits, but for: {}", choice.candidate.name(), choice.missing.join(", ")));
     } else {
-        below(format!("boots on {}", choice.requirements.firmware.join(" and ").to_uppercase()));
+        let firmware: Vec<_> = choice.requirements.firmware.iter().map(|name| name.to_uppercase()).collect();
+        below(format!("boots on {}", firmware.join(" and ")));
     }
     if !choice.requirements.stages.is_empty() {
         below(format!("needs stages in a recipe: {}", choice.requirements.stages.join(", ")));
@@ -174,7 +175,9 @@ mod tests {
         let config = r#"{"architecture":"amd64","os":"linux","config":{"Labels":{"a\u001b[31m":"b\nc"}}}"#;
         let input = Input {
             reference: "oci:image",
+            origin: None,
             digest: "sha256:00",
+            config_digest: "sha256:00",
             manifest: br#"{"layers":[{"mediaType":"m","digest":"sha256:1","size":2048}]}"#,
             config: config.as_bytes(),
         };

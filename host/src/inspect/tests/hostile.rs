@@ -96,7 +96,9 @@ fn broken_layers_are_told_from_streams_that_break_off() {
 
     let input = |manifest: &'static str| Input {
         reference: "x",
+        origin: None,
         digest: "sha256:0",
+        config_digest: "sha256:00",
         manifest: manifest.as_bytes(),
         config: CONFIG.as_bytes(),
     };

@@ -130,8 +130,14 @@ pub fn inspect(layers: &[Vec<u8>], config: &str) -> Result<Report, InspectError>
         serde_json::json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": layer.len()})
     });
     let manifest = serde_json::json!({"schemaVersion": 2, "layers": listed.collect::<Vec<_>>()}).to_string();
-    let input =
-        Input { reference: "oci:image", digest: "sha256:00", manifest: manifest.as_bytes(), config: config.as_bytes() };
+    let input = Input {
+        reference: "oci:image",
+        origin: None,
+        digest: "sha256:00",
+        config_digest: "sha256:00",
+        manifest: manifest.as_bytes(),
+        config: config.as_bytes(),
+    };
     image(input, layers.iter().map(|layer| Ok(Cursor::new(layer))))
 }
 
