@@ -53,6 +53,8 @@ pub fn build(context: &Context, plan: &Plan, base: &Base, target: &Path) -> Resu
         let deadline = Some(site.deadline(index));
         context.stage(before + index, &planned.title, deadline, |_| site.perform(index))?;
     }
+    // An open folder would keep the deployment from being unmounted.
+    drop(tree);
     let last = before + plan.stages.len() + STEPS_AFTER_STAGES - 1;
     let (packages, content_bytes) = context.stage(last, "boot", deadline, |context| {
         let tree = site.leave_deployment()?;
@@ -60,7 +62,7 @@ pub fn build(context: &Context, plan: &Plan, base: &Base, target: &Path) -> Resu
         let others = others.finish()?;
         let packages =
             DPKG_STATUS.iter().find(|path| tree.is_file(path)).map(|path| tree.read_text(path)).transpose()?;
-        let bytes = mounted.finish_deployment(context, plan, base, &tree, deployment)?;
+        let bytes = mounted.finish_deployment(context, plan, base, tree, deployment)?;
         Ok((packages.map(|status| build::packages(&status)).unwrap_or_default(), bytes + others))
     })?;
     Ok(Built { packages, content_bytes, scratch_bytes: context.scratch_peak() })
