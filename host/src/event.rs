@@ -61,9 +61,9 @@ pub enum Event {
         /// Processor time in the guest.
         cpu_seconds: f64,
     },
-    /// Something was fetched for the guest.
+    /// Something was fetched for the guest, or a layer of an image.
     Fetched {
-        /// The URL, or `host:port` for a tunnel.
+        /// The URL, `host:port` for a tunnel, or where in an archive it was.
         url: String,
         /// Size in bytes.
         size: u64,

@@ -126,7 +126,7 @@ mod tests {
     fn a_folder_that_is_not_there_holds_no_certificates() {
         let folder = tempfile::tempdir().unwrap();
         assert!(certificates_in(&folder.path().join("example.org")).unwrap().is_empty());
-        std::fs::write(folder.path().join("bad.crt"), "-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
+        std::fs::write(folder.path().join("bad.crt"), "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")
             .unwrap();
         let error = certificates_in(folder.path()).unwrap_err();
         assert!(error.to_string().contains("bad.crt") && error.class() == Class::Host, "{error}");

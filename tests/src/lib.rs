@@ -6,15 +6,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
+pub mod image;
 pub mod leftovers;
 pub mod mirror;
 pub mod place;
 pub mod pty;
+pub mod registry;
 pub mod run;
 pub mod upstream;
 
 pub use mirror::{Fault, Mirror};
 pub use place::Place;
+pub use registry::Registry;
 pub use run::{Outcome, Running};
 pub use upstream::Upstream;
 

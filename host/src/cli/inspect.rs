@@ -18,9 +18,9 @@ const ARCHITECTURE: &str = "amd64";
 
 /// Tell what a container image consists of
 ///
-/// IMAGE is HOST/NAME:TAG or docker://HOST/NAME:TAG in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG],
-/// docker-archive:FILE[:NAME:TAG], containers-storage:NAME in podman's store, or docker-daemon:NAME in docker's. It is
-/// fetched as far as it is not in the cache.
+/// IMAGE is HOST/NAME:TAG or docker://HOST/NAME:TAG in a registry, oci:DIR or oci:DIR:TAG, oci-archive:FILE or
+/// oci-archive:FILE:TAG, docker-archive:FILE or docker-archive:FILE:NAME:TAG, containers-storage:NAME in podman's store,
+/// or docker-daemon:NAME in docker's. It is fetched as far as it is not in the cache.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXIT_CODES)]
 pub struct Inspect {
@@ -57,7 +57,7 @@ impl Inspect {
         let dirs = Dirs::new()?;
         let store = Store::open_waiting(dirs.store()).await?;
         let options = self.images.options(ARCHITECTURE);
-        let image = Image::fetch(&reference, &options, &store, &dirs, &ui.events()).await?;
+        let image = Image::fetch(&reference, &options, &store, &dirs, ui.events()).await?;
         let summary = Summary {
             reference: image.reference.to_string(),
             origin: image.reference.origin(),

@@ -5,6 +5,7 @@
 
 use super::digest;
 use super::error::Problem;
+use bytesize::ByteSize;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -109,6 +110,12 @@ pub fn parse<T: DeserializeOwned>(what: &str, text: &[u8]) -> Result<T, Problem>
     let malformed =
         |error: serde_json::Error| Problem::Malformed { what: what.into(), reason: shown(&error.to_string()) };
     serde_json::from_slice(text).map_err(malformed)
+}
+
+/// A document that is larger than any.
+pub fn oversized(what: &str, size: u64, most: u64) -> Problem {
+    let reason = format!("it has {}, and may have {}", ByteSize(size), ByteSize(most));
+    Problem::Malformed { what: what.into(), reason }
 }
 
 /// Words of somebody else, as far as they fit into a message.

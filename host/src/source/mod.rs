@@ -85,6 +85,8 @@ pub struct Image {
     pub layers: Vec<Layer>,
     store: Store,
     max_size: u64,
+    // What every layer may unpack to.
+    always: u64,
 }
 
 /// A layer of an image.
@@ -207,7 +209,7 @@ impl Context<'_> {
         blobs: &impl Blobs,
     ) -> Result<Vec<u8>, Problem> {
         if descriptor.size() > most {
-            return Err(Problem::TooLarge { what, size: descriptor.size(), most });
+            return Err(document::oversized(what, descriptor.size(), most));
         }
         let digest = descriptor.digest().as_ref();
         let text = match self.stored(digest, most).await? {
@@ -270,6 +272,7 @@ impl Context<'_> {
             layers: manifest.layers().iter().zip(diff_ids).map(layer).collect(),
             store: self.store.clone(),
             max_size: self.options.max_size,
+            always: unpack::ALWAYS,
         })
     }
 
@@ -349,3 +352,6 @@ async fn background<T: Send + 'static>(
 fn wanted(given_up: &CancellationToken) -> Result<(), Problem> {
     if given_up.is_cancelled() { Err(Problem::GivenUp) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 const RATIO: u64 = 200;
 
 /// What every layer may unpack to, whatever its ratio: files of zeros are found in real layers.
-const ALWAYS: u64 = 256 << 20;
+pub(super) const ALWAYS: u64 = 256 << 20;
 
 /// Of a file system so much is left to others.
 const LEFT_TO_OTHERS: u64 = 20;
@@ -76,6 +76,7 @@ impl Image {
                 path: path.clone(),
                 store: self.store.clone(),
                 budget: budget.clone(),
+                always: self.always,
             };
             let step = step.clone();
             async move {
@@ -98,6 +99,7 @@ struct Work {
     path: PathBuf,
     store: Store,
     budget: Arc<Budget>,
+    always: u64,
 }
 
 impl Work {
@@ -117,7 +119,7 @@ impl Work {
         let mut packed = BufReader::with_capacity(CHUNK, Hashing { reader: object, hash: Sha256::new() });
         let failed = |source| Problem::Unpack { what: what.clone(), source };
         let written = |source| Problem::Io { what: "write", path: self.path.clone(), source };
-        let most = ALWAYS.max(layer.size.saturating_mul(RATIO));
+        let most = self.always.max(layer.size.saturating_mul(RATIO));
         let mut file = File::create_new(&self.path).map_err(written)?;
         let (mut hash, mut size, mut buffer) = (Sha256::new(), 0, vec![0; CHUNK]);
         {

@@ -196,7 +196,7 @@ mod tests {
         let text =
             r#"Bearer realm="https://auth.example.org/token",service="registry",scope="repository:a/b:pull,push""#;
         assert_eq!(of(&[r#"Basic realm="x""#, text]), Some(bearer));
-        assert_eq!(of(&["Bearer", "Negotiate", "\x01"]), None);
+        assert_eq!(of(&["Bearer", "Negotiate", "=,\""]), None);
         assert_eq!(of(&[]), None);
     }
 }

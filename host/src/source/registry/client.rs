@@ -5,7 +5,7 @@ use super::super::credentials::{self, Credentials};
 use super::super::document::shown;
 use super::super::error::Problem;
 use super::super::reference::Named;
-use super::{ATTEMPTS, MAX_MESSAGE, MAX_PAUSE, PAUSE, root_cause};
+use super::{ATTEMPTS, MAX_MESSAGE, MAX_PAUSE, PAUSE, causes, root_cause};
 use crate::event::Events;
 use crate::tls::{self, TlsError};
 use crate::vm::proxy::{Upstream, is_loopback};
@@ -15,7 +15,6 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Request, Response, StatusCode, Url};
 use serde::Deserialize;
 use std::error::Error as StdError;
-use std::io;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -254,14 +253,9 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 /// What rustls has against a certificate, if that is what an error comes from.
 fn distrusted(error: &(dyn StdError + 'static)) -> Option<String> {
-    let chain = std::iter::successors(Some(error), |error| (*error).source());
-    chain.into_iter().find_map(|error| {
-        let inner =
-            error.downcast_ref::<io::Error>().and_then(|error| error.get_ref()?.downcast_ref::<rustls::Error>());
-        match inner.or_else(|| error.downcast_ref()) {
-            Some(rustls::Error::InvalidCertificate(reason)) => Some(reason.to_string()),
-            _ => None,
-        }
+    causes(error).find_map(|error| match error.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(reason)) => Some(reason.to_string()),
+        _ => None,
     })
 }
 
@@ -300,8 +294,8 @@ mod tests {
         let wait =
             |value: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]));
         assert_eq!(wait("7"), Some(Duration::from_secs(7)));
-        let soon = jiff::Zoned::now() + jiff::SignedDuration::from_secs(90);
-        let date = soon.with_time_zone(jiff::tz::TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(90);
+        let date = soon.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
         assert!((80..=90).contains(&wait(&date).unwrap().as_secs()), "{date}");
         assert_eq!(wait("Wed, 21 Oct 2015 07:28:00 GMT"), None);
         assert_eq!(wait("soon"), None);

@@ -2,7 +2,7 @@
 //!
 //! Source: OCI Distribution Specification 1.1, "Pull".
 
-use super::document::{INDEXES, MANIFESTS, MAX_MANIFEST};
+use super::document::{self, INDEXES, MANIFESTS, MAX_MANIFEST};
 use super::error::Problem;
 use super::reference::Named;
 use super::{Blobs, Context, Image, Progress, digest};
@@ -12,6 +12,7 @@ use oci_spec::image::Descriptor;
 use reqwest::Response;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use std::error::Error as StdError;
+use std::io;
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
@@ -98,7 +99,7 @@ impl Registry<'_> {
             match read(answer, most).await {
                 Ok(text) => return Ok((text, answered)),
                 Err(Unread::TooLarge(size)) => {
-                    return Err(Problem::TooLarge { what: "a document of it", size, most });
+                    return Err(document::oversized(what, size, most));
                 }
                 Err(Unread::Broken(reason)) => connection.pause(what, &mut attempt, reason, None).await?,
             }
@@ -156,9 +157,17 @@ async fn read(answer: Response, most: u64) -> Result<Vec<u8>, Unread> {
 
 /// What an error comes from.
 pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    crate::clean::line(&last.to_string()).into_owned()
+    let root = causes(error).last().unwrap_or(error);
+    crate::clean::line(&root.to_string()).into_owned()
+}
+
+/// An error and what it comes from. An I/O error that wraps another hides it from [`StdError::source`].
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let error: &'a (dyn StdError + 'static) = *error;
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        }
+    })
 }
