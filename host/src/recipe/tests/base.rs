@@ -54,11 +54,11 @@ fn what_a_deployment_has_no_place_for_is_told() {
             ("stages: [{ type: files, options: { files: { /etc/a: { content: x }, /var/b: { content: x } } } }]", ""),
             (
                 "stages: [{ type: users, options: { users: { a: { home: /data/a } } } }]",
-                "4:57 `/data/a` is read-only in a system that is deployed from a container image | for instance a folder in `/var/home`",
+                "4:56 `/data/a` is read-only in a system that is deployed from a container image | for instance a folder in `/var/home`",
             ),
             (
                 "disk: { size: 8GiB, partitions: [{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 64MiB }, { kind: root, grow: true }, { kind: linux, label: d, mountpoint: /data, size: 1GiB }] }",
-                "4:161 `/data` is read-only in a system that is deployed from a container image | mount it beneath `/var`",
+                "4:160 `/data` is read-only in a system that is deployed from a container image | mount it beneath `/var`",
             ),
         ],
     );
