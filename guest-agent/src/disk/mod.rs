@@ -179,10 +179,11 @@ impl Mounted<'_> {
         context: &Context,
         plan: &Plan,
         base: &Base,
-        tree: &Tree,
+        tree: Tree,
         deployment: Deployment,
     ) -> Result<u64, Failure> {
-        boot::deployment::install(context, plan, base, tree, self.device.path(), &self.partitions)?;
+        boot::deployment::install(context, plan, base, &tree, self.device.path(), &self.partitions)?;
+        drop(tree);
         deployment.unmount()?;
         self.write_out()
     }

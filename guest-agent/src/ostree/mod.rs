@@ -49,12 +49,14 @@ pub fn build(context: &Context, plan: &Plan, base: &Base, disk: &Disk, target: &
         let deadline = Some(site.deadline(index));
         context.stage(before + index, &planned.title, deadline, |_| site.perform(index))?;
     }
+    // An open folder would keep the deployment from being unmounted.
+    drop(tree);
     let (packages, content_bytes) = context.stage(before + plan.stages.len(), "boot", deadline, |context| {
         let tree = site.leave_deployment()?;
         deployment.write_fstab(&tree, plan)?;
         let others = others.finish()?;
         let packages = build::packages(&tree)?;
-        let bytes = mounted.finish_deployment(context, plan, base, &tree, deployment)?;
+        let bytes = mounted.finish_deployment(context, plan, base, tree, deployment)?;
         Ok((packages, bytes + others))
     })?;
     Ok(Built { packages, content_bytes, scratch_bytes: context.scratch_peak(), ..Built::default() })

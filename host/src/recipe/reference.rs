@@ -35,6 +35,13 @@ the disk is made of the tree, and the bootloader installed on it. Packages of se
 the first of these stages, where nothing that stands between them can tell the difference; that one then has the
 `timeout` of all of them.
 
+With a `base-image` the tree is that of a container image, and `engine` says how it becomes a system. With `plain` its
+files are those of the disk, and the stages go on with them as with those of `debootstrap`; one of them has to be
+`bootloader`. With `native-ostree` it is deployed as OSTree does it: `/usr` is the image's and read-only, and stages change
+`/etc` and `/var`. `apt` and `debootstrap` have no place there, `kernel` sets the command line only, and without a stage
+`bootloader` GRUB boots it on BIOS and UEFI. Without `engine` an image with the label `containers.bootc` is deployed, and any
+other one is plain.
+
 `/tmp` and `/run` are for the stages: what they put there is not in the image. Neither is what makes one machine of all
 copies of an image: an image with systemd has no machine id and no host keys of ssh, and makes them when it first boots.
 The package lists and archives of apt, `/var/tmp`, and the logs of the build are emptied. What `files` and `copy` have
