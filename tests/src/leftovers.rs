@@ -69,8 +69,8 @@ fn is_program(command: &str, program: &str) -> bool {
     Path::new(name).file_name().is_some_and(|name| name == program) || command.contains(&format!(" {program} "))
 }
 
-/// Assert that `place` holds neither scratch disks nor partial outputs, and that `outputs` are the only files in its
-/// output folder.
+/// Assert that `place` holds neither scratch disks nor partial outputs, that `outputs` are the only files in its output
+/// folder, and that nothing lies in the home. A cache of its own holds nothing [that was not finished](no_unfinished).
 ///
 /// # Panics
 /// When there is something else.
@@ -79,6 +79,53 @@ pub fn no_files(place: &Place, outputs: &[&str]) {
     let mut expected: Vec<_> = outputs.iter().map(ToString::to_string).collect();
     expected.sort();
     assert_eq!(names(&place.out()), expected, "the output folder");
+    assert_eq!(names(&place.path().join("home")), Vec::<String>::new(), "the home");
+    if place.has_own_cache() {
+        no_unfinished(place);
+    }
+}
+
+/// Assert that the cache of `place` holds no log of a build under way, no half download, no scratch disk and no half
+/// appliance.
+///
+/// # Panics
+/// When it does.
+pub fn no_unfinished(place: &Place) {
+    let cache = place.cache().join("particle-vm");
+    for folder in ["logs", "appliance", "work"] {
+        let left = names(&cache.join(folder));
+        assert!(left.iter().all(|name| !name.starts_with('.')), "{folder} in the cache: {left:?}");
+    }
+    for folder in ["store/tmp", "work"] {
+        assert_eq!(names(&cache.join(folder)), Vec::<String>::new(), "{folder} in the cache");
+    }
+}
+
+/// Assert that `logs` are the logs of failed builds that the cache of `place` holds.
+///
+/// # Panics
+/// When there are others.
+pub fn logs(place: &Place, logs: &[&str]) {
+    assert!(place.has_own_cache(), "the logs of all tests lie in one cache");
+    assert_eq!(names(&place.cache().join("particle-vm/logs")), logs, "the logs in the cache");
+}
+
+/// Assert that a process may not gain privileges, and that its system calls are filtered: proc_pid_status(5).
+///
+/// # Panics
+/// When it may, or they are not.
+pub fn is_confined(process: i32) {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let field = |name: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.map(str::trim).unwrap_or_default().to_owned()
+    };
+    let name = field("Name");
+    for (field, value) in [("Seccomp", field("Seccomp")), ("NoNewPrivs", field("NoNewPrivs"))] {
+        crate::measured("confined", &format!("{field} of {name}"), value);
+    }
+    // 2 is a filter.
+    assert_eq!((field("Seccomp").as_str(), field("NoNewPrivs").as_str()), ("2", "1"), "{status}");
 }
 
 /// Names in a folder, sorted; none when it does not exist.

@@ -11,18 +11,28 @@ use std::time::Duration;
 /// A first use downloads and unpacks some hundred megabytes and starts a VM.
 const FIRST_USE: Duration = Duration::from_secs(600);
 
+/// What Debian has in the packages `qemu-system-x86` and `qemu-utils`.
+const QEMU: [&str; 2] = ["qemu-system-x86_64", "qemu-img"];
+
 /// A test's folders: recipe, output, work, and a home that holds nothing but the shared appliance.
 #[derive(Debug)]
 pub struct Place {
     dir: tempfile::TempDir,
     cache: PathBuf,
+    /// The appliance of another cache.
+    appliance: Option<PathBuf>,
     marker: String,
 }
 
 impl Place {
-    /// A place that uses the appliance and the store that all tests share.
+    /// A place that uses the appliance and the store that all tests share. Where `PARTICLE_VM_APPLIANCE` names an
+    /// appliance it uses that, and a cache of its own: tests that root runs after those of an ordinary user.
     pub fn new() -> Self {
         static APPLIANCE: Once = Once::new();
+        if let Some(appliance) = std::env::var_os("PARTICLE_VM_APPLIANCE") {
+            let place = Self::with_empty_cache();
+            return Self { appliance: Some(appliance.into()), ..place };
+        }
         let cache = base().join("cache");
         // Built here, with a deadline of its own, and not on the time of whichever test comes first.
         APPLIANCE.call_once(|| {
@@ -31,6 +41,42 @@ impl Place {
             crate::measured("appliance", "seconds until it is there", built.took.as_secs_f64());
         });
         Self::with_cache(cache)
+    }
+
+    /// A place whose cache is its own, so that all that lies in it is the doing of its commands. They use the appliance
+    /// that all tests share, and know what is known about it and the machine.
+    ///
+    /// # Panics
+    /// When there is no such appliance.
+    pub fn with_shared_appliance() -> Self {
+        let shared = Self::new();
+        let mut place = Self::with_empty_cache();
+        place.appliance = Some(shared.appliance());
+        let (theirs, own) = (shared.cache.join("particle-vm/facts"), place.cache.join("particle-vm/facts"));
+        std::fs::create_dir_all(&own).unwrap();
+        for entry in std::fs::read_dir(theirs).unwrap().map(|entry| entry.unwrap().path()) {
+            // Others may be about to replace them, under names that begin with a dot.
+            if entry.extension().is_some_and(|extension| extension == "json") {
+                std::fs::copy(&entry, own.join(entry.file_name().unwrap())).unwrap();
+            }
+        }
+        place
+    }
+
+    /// The folder of the appliance in its cache.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn appliance(&self) -> PathBuf {
+        let entries = std::fs::read_dir(self.cache.join("particle-vm/appliance")).unwrap();
+        let mut folders =
+            entries.map(|entry| entry.unwrap().path()).filter(|path| path.join("appliance.json").is_file());
+        folders.next().unwrap_or_else(|| panic!("no appliance in {}", self.cache.display()))
+    }
+
+    /// Whether nobody else uses its cache.
+    pub fn has_own_cache(&self) -> bool {
+        self.cache.starts_with(self.path())
     }
 
     /// A place whose cache is empty.
@@ -49,7 +95,7 @@ impl Place {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
         let marker = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        Self { dir, cache, marker }
+        Self { dir, cache, appliance: None, marker }
     }
 
     /// The place itself.
@@ -102,8 +148,24 @@ impl Place {
             .env("HOME", self.path().join("home"))
             .env("XDG_CACHE_HOME", &self.cache)
             .env("LC_ALL", "C.UTF-8")
-            .env("PARTICLE_VM_TEST", &self.marker);
+            .env("PARTICLE_VM_TEST", &self.marker)
+            .envs(self.appliance.iter().map(|appliance| ("PARTICLE_VM_APPLIANCE", appliance)));
         command
+    }
+
+    /// A folder for `PATH` that has nothing but QEMU's programs, as on a machine where nothing else was installed.
+    ///
+    /// # Panics
+    /// When this machine does not have them.
+    pub fn nothing_but_qemu(&self) -> PathBuf {
+        let bin = self.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        for program in QEMU {
+            let path = std::env::var_os("PATH").unwrap();
+            let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file());
+            std::os::unix::fs::symlink(found.unwrap_or_else(|| panic!("no {program}")), bin.join(program)).unwrap();
+        }
+        bin
     }
 
     /// Start `particle-vm ARGUMENTS`.

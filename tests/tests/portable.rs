@@ -5,16 +5,12 @@ use object::LittleEndian;
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, DynamicTag, FileHeader64};
 use object::read::elf::FileHeader;
 use particle_vm_tests::{Fault, Mirror, Place, Running, leftovers, measured, mirror, place};
-use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(240);
 
 /// Libraries that every Debian has: those of `libc6` and of `libgcc-s1`, which apt and dpkg themselves depend on.
 const EVERYWHERE: [&str; 4] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
-
-/// What Debian has in the packages `qemu-system-x86` and `qemu-utils`.
-const PROGRAMS: [&str; 2] = ["qemu-system-x86_64", "qemu-img"];
 
 #[test]
 fn it_needs_no_library_that_a_debian_could_lack() {
@@ -36,6 +32,43 @@ fn it_needs_no_library_that_a_debian_could_lack() {
     assert!(folders.is_empty(), "{folders:?}");
 }
 
+/// The version of glibc of a release of Debian; that of the symbols that programs built on it need, at most.
+const GLIBC: [(&str, (u32, u32)); 2] = [("12", (2, 36)), ("13", (2, 41))];
+
+/// `GLIBC_2.34` as a number that can be compared.
+fn version(symbols: &str) -> Option<(u32, u32)> {
+    let (major, minor) = symbols.strip_prefix("GLIBC_")?.split_once('.')?;
+    // Some have a third number.
+    Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
+}
+
+/// A program runs where glibc has all the versions of symbols that it needs (`.gnu.version_r`), so that one that was built
+/// on Debian 12 runs on all later ones; README.md says so.
+#[test]
+fn it_runs_on_the_release_that_it_was_built_on_and_on_later_ones() {
+    let binary = std::fs::read(place::binary()).unwrap();
+    let header = FileHeader64::<LittleEndian>::parse(&*binary).unwrap();
+    let sections = header.sections(LittleEndian, &*binary).unwrap();
+    let (mut libraries, index) = sections.gnu_verneed(LittleEndian, &*binary).unwrap().unwrap();
+    let strings = sections.strings(LittleEndian, &*binary, index).unwrap();
+    let mut needed = Vec::new();
+    while let Some((_, mut versions)) = libraries.next().unwrap() {
+        while let Some(auxiliary) = versions.next().unwrap() {
+            let name = auxiliary.name(LittleEndian, strings).unwrap();
+            needed.extend(version(&String::from_utf8_lossy(name)));
+        }
+    }
+    let newest = needed.into_iter().max().expect("it needs nothing of glibc");
+    measured("portable", "newest glibc that it needs", format!("{}.{}", newest.0, newest.1));
+    let release = std::fs::read_to_string("/etc/os-release").unwrap();
+    let field =
+        |name: &str| release.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim_matches('"'));
+    let debian = field("VERSION_ID=").filter(|_| field("ID=") == Some("debian"));
+    if let Some((debian, most)) = GLIBC.into_iter().find(|(known, _)| debian == Some(known)) {
+        assert!(newest <= most, "built on Debian {debian}, whose glibc is {most:?}, it needs {newest:?}");
+    }
+}
+
 #[test]
 fn it_builds_with_nothing_beside_it_but_qemu() {
     let place = Place::new();
@@ -43,14 +76,7 @@ fn it_builds_with_nothing_beside_it_but_qemu() {
     place.write("tiny.gpg", mirror::keyring());
     let recipe = place.write("tiny.yml", mirror.recipe("").replace("[raw]", "[raw, qcow2]"));
     // Away from the folder that it was built in, and no other program within reach.
-    let bin = place.path().join("bin");
-    std::fs::create_dir(&bin).unwrap();
-    for program in PROGRAMS {
-        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap())
-            .map(|folder| folder.join(program))
-            .find(|path| path.is_file());
-        symlink(found.unwrap(), bin.join(program)).unwrap();
-    }
+    let bin = place.nothing_but_qemu();
     let copy = place.path().join("particle-vm");
     std::fs::copy(place::binary(), &copy).unwrap();
     let mut command = place.command_of(
