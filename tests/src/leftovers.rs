@@ -92,7 +92,7 @@ pub fn no_files(place: &Place, outputs: &[&str]) {
 /// When it does.
 pub fn no_unfinished(place: &Place) {
     let cache = place.cache().join("particle-vm");
-    for folder in ["logs", "appliance", "work"] {
+    for folder in ["logs", "appliance"] {
         let left = names(&cache.join(folder));
         assert!(left.iter().all(|name| !name.starts_with('.')), "{folder} in the cache: {left:?}");
     }

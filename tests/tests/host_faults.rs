@@ -5,7 +5,7 @@ use particle_vm_tests::{Fault, Mirror, Outcome, Place, Running, leftovers, measu
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -75,7 +75,8 @@ fn a_qemu_that_is_too_old_for_emulation() {
 
 /// With `--accel kvm` a build fails and says `texts`; with `auto` it succeeds and says them in a warning.
 fn kvm(device: &Path, texts: &[&str]) {
-    let place = Place::new();
+    // Of its own: what is found out about a device is kept in the cache.
+    let place = Place::with_shared_appliance();
     let environment = [("PARTICLE_VM_KVM", device.as_os_str())];
     let outcome = build(&place, &["--accel", "kvm"], &environment).exits(3).says(texts);
     measured(texts[0], "seconds until KVM is known to be unusable", outcome.took.as_secs_f64());
@@ -85,6 +86,7 @@ fn kvm(device: &Path, texts: &[&str]) {
         build(&place, &["--accel", "auto"], &environment).exits(0).says(texts).says(&["no security boundary"]);
     assert_eq!(outcome.stderr.matches("no security boundary").count(), 1, "{}", outcome.stderr);
     leftovers::no_processes(&place);
+    leftovers::no_unfinished(&place);
 }
 
 #[test]
@@ -99,6 +101,12 @@ fn kvm_is_not_readable() {
     std::fs::write(&device, "").unwrap();
     std::fs::set_permissions(&device, PermissionsExt::from_mode(0o000)).unwrap();
     kvm(&device, &["kvm", "may not open"]);
+}
+
+/// What can be opened as the device is, and is none: no guest runs with it, on any machine.
+#[test]
+fn kvm_is_present_and_unusable() {
+    kvm(Path::new("/dev/null"), &["/dev/null is there, but no guest runs with it"]);
 }
 
 /// Whether a guest runs with KVM here, found out without particle-vm: the appliance's kernel, which finds no root and
@@ -195,12 +203,27 @@ fn a_folder_is_in_the_way_of_an_output() {
     leftovers::no_files(&place, &["tiny.raw"]);
 }
 
+/// The outputs have the modes of what else the user makes. `tools/check` has root run this too.
 #[test]
 fn an_output_file_that_exists_is_replaced() {
     let place = Place::new();
-    std::fs::write(place.out().join("tiny.raw"), "old").unwrap();
-    let _ = build(&place, &[], &[]).exits(0);
-    assert!(std::fs::metadata(place.out().join("tiny.raw")).unwrap().len() > 1 << 20);
+    let old = place.out().join("tiny.raw");
+    std::fs::write(&old, "old").unwrap();
+    std::fs::set_permissions(&old, PermissionsExt::from_mode(0o600)).unwrap();
+    let usual = std::fs::metadata(place.write("usual", "")).unwrap();
+    let outcome = build(&place, &["--format", "raw,qcow2"], &[]).exits(0);
+    measured("a small build", "seconds", outcome.took.as_secs_f64());
+    assert_eq!(outcome.stderr.contains("running as root"), nix::unistd::geteuid().is_root(), "{}", outcome.stderr);
+    leftovers::no_processes(&place);
+    let outputs = ["SHA256SUMS", "build.log", "manifest.json", "tiny.qcow2", "tiny.raw"];
+    leftovers::no_files(&place, &outputs);
+    for output in outputs {
+        let data = std::fs::metadata(place.out().join(output)).unwrap();
+        let attributes = |data: &std::fs::Metadata| (format!("{:o}", data.mode()), data.uid(), data.gid());
+        measured("an output", output, format!("{:?}", attributes(&data)));
+        assert_eq!(attributes(&data), attributes(&usual), "{output}");
+    }
+    assert!(std::fs::metadata(&old).unwrap().len() > 1 << 20);
 }
 
 #[test]
@@ -236,8 +259,7 @@ const CAPABILITIES: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7;
 const NOBODY: u32 = 65534;
 
 fn root_is_served_a_folder() {
-    let appliance = std::env::var_os("PARTICLE_VM_APPLIANCE");
-    let place = if appliance.is_some() { Place::with_empty_cache() } else { Place::new() };
+    let place = Place::new();
     let private = |name, owner| {
         let path = place.write(name, format!("{name}\n"));
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
@@ -251,7 +273,6 @@ fn root_is_served_a_folder() {
                   $nobody cat /work/theirs; ! $nobody cat /work/note; ! touch /work/new; echo all is served; sleep 1000";
     let mut command = place.command(&["shell".as_ref(), "--work".as_ref(), folder.as_os_str()]);
     command.args(["--", "sh", "-c", script]);
-    command.envs(appliance.map(|appliance| ("PARTICLE_VM_APPLIANCE", appliance)));
     let mut running = Running::start(command);
     running.wait_for("all is served", DEADLINE);
     for (pid, _) in leftovers::processes(&place).iter().filter(|(_, command)| command.contains("internal-virtiofsd")) {

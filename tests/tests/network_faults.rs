@@ -8,7 +8,7 @@ const DEADLINE: Duration = Duration::from_secs(300);
 
 /// A build whose mirror has `fault` fails with exit code 4 and says each of `texts`.
 fn fails(fault: Fault, texts: &[&str]) {
-    let place = Place::new();
+    let place = Place::with_shared_appliance();
     let mirror = Mirror::start(fault);
     place.write("tiny.gpg", mirror::keyring());
     let recipe = place.write("tiny.yml", mirror.recipe(""));
@@ -16,6 +16,7 @@ fn fails(fault: Fault, texts: &[&str]) {
     measured(&format!("{fault:?}"), "seconds to the failure", outcome.took.as_secs_f64());
     leftovers::no_processes(&place);
     leftovers::no_files(&place, &[]);
+    leftovers::logs(&place, &["tiny.log"]);
 }
 
 #[test]
@@ -66,16 +67,29 @@ fn the_mirror_is_down() {
     leftovers::no_files(&place, &[]);
 }
 
+/// Beside the mirror there are a server on the list, which a stage fetches from, one on another port of the same machine,
+/// and a host that is nowhere.
 #[test]
-fn a_host_that_is_not_on_the_list() {
-    let place = Place::new();
-    let mirror = Mirror::start(Fault::None);
+fn hosts_that_are_on_the_list_and_hosts_that_are_not() {
+    let place = Place::with_shared_appliance();
+    let [mirror, listed, other] = [(); 3].map(|()| Mirror::start(Fault::None));
     place.write("tiny.gpg", mirror::keyring());
-    let stage = "  - type: run\n    options: { script: \"wget -O - http://elsewhere.example.org/\" }\n";
-    let recipe = place.write("tiny.yml", mirror.recipe(stage));
+    let run = |script: &str| format!("  - type: run\n    options: {{ script: \"{script}\" }}\n");
+    let release = |server: &Mirror| format!("wget -q -O - {}dists/tiny/Release", server.url());
+    let host = |server: &Mirror| server.url().split('/').nth(2).unwrap().to_owned();
+    let fetch = run(&format!("{} | grep '^Codename: tiny'", release(&listed)));
+    let refused = format!("{}; wget -O - http://elsewhere.example.org/", release(&other).replace("-q ", ""));
+    let recipe = mirror.recipe(&(fetch + &run(&refused.replacen(';', " || true;", 1))));
+    let recipe = place.write("tiny.yml", recipe + &format!("network: {{ allow: [\"{}\"] }}\n", host(&listed)));
     let outcome = place.start_build(&recipe, &[]).finish(DEADLINE).exits(1);
-    let _ = outcome.says(&["403", "elsewhere.example.org", "network.allow"]);
+    measured("the list of hosts", "seconds to the failure", outcome.took.as_secs_f64());
+    let _ = outcome.says(&["3/3 run", "403", &host(&other), "elsewhere.example.org", "network.allow"]);
+    assert_eq!(listed.requests(), ["dists/tiny/Release"]);
+    assert_eq!(other.requests(), Vec::<String>::new());
+    let log = std::fs::read_to_string(place.cache().join("particle-vm/logs/tiny.log")).unwrap();
+    assert!(log.lines().any(|line| line.ends_with("Codename: tiny")), "{log}");
     leftovers::no_processes(&place);
+    leftovers::no_files(&place, &[]);
 }
 
 #[test]

@@ -111,9 +111,13 @@ fn a_shell_in_the_appliance() {
     shell.press("cat /work/note; echo $((6*7)) | sed s/4/four/\r");
     shell.wait_for("a file of the folder", DEADLINE);
     shell.wait_for("four2", DEADLINE);
+    // The recipe's folder is for reading only.
+    shell.press("if touch /work/new; then echo taken; else echo re''fused; fi\r");
+    shell.wait_for("refused", DEADLINE);
     shell.press("exit 3\r");
     let ended = shell.finish(Duration::from_secs(20)).exits(3);
     assert_eq!(ended.settings, before);
+    assert_eq!(leftovers::names(&work), ["note"]);
     measured("a shell in the appliance", "seconds", ended.took.as_secs_f64());
     leftovers::no_processes(&place);
 }

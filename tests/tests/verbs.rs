@@ -1,7 +1,7 @@
 //! The small verbs, and what is told how loudly.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
-use particle_vm_tests::{Outcome, Place, leftovers, place};
+use particle_vm_tests::{Outcome, Place, leftovers, measured, place};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -121,4 +121,27 @@ fn an_alias_of_a_stage_means_the_stage() {
         run(&place, &["plan", recipe.to_str().unwrap()], AT_ONCE).exits(0).stdout
     };
     assert_eq!(plan("own.yml", &text), plan("osbuild.yml", &renamed));
+}
+
+/// A recipe that names no mirror gets that of the command line, else that of the environment; one that does keeps it.
+#[test]
+fn the_mirror_of_a_recipe_is_the_one_that_is_named() {
+    let place = Place::with_empty_cache();
+    let text = std::fs::read_to_string(place::root().join("recipes/minimal-debug-locale.yml")).unwrap();
+    let own = text.replace("suite: trixie", "suite: trixie\n      mirror: http://recipe.example.org/debian");
+    let (without, with) = (place.write("without.yml", &text), place.write("with.yml", own));
+    let mirror = |recipe: &std::path::Path, arguments: &[&str]| {
+        let mut command = place.command(&[&["plan", recipe.to_str().unwrap()], arguments].concat());
+        command.env("PARTICLE_VM_MIRROR", "http://environment.example.org/debian");
+        let outcome = particle_vm_tests::Running::start(command).finish(AT_ONCE).exits(0);
+        let plan: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        let text = plan.to_string();
+        let url = text.split(r#""mirror":""#).nth(1).and_then(|rest| rest.split('"').next());
+        url.unwrap_or_else(|| panic!("no mirror in {plan:#}")).to_owned()
+    };
+    let named = ["--mirror", "http://option.example.org/debian"];
+    assert_eq!(mirror(&without, &[]), "http://environment.example.org/debian");
+    assert_eq!(mirror(&without, &named), "http://option.example.org/debian");
+    assert_eq!(mirror(&with, &named), "http://recipe.example.org/debian");
+    measured("the mirror of a recipe", "with an option beside the environment", mirror(&without, &named));
 }
