@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use nix::sys::signal::Signal;
-use particle_vm_tests::{Place, Running, leftovers, measured};
+use particle_vm_tests::{Fault, Mirror, Place, Running, leftovers, measured, mirror};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,15 +47,33 @@ fn works(place: &Place) {
 /// The whole life of an appliance; one test, because each step needs the one before and a build takes a minute.
 #[test]
 fn two_first_uses_then_no_network_then_corruption_then_another_machine() {
-    // Two first uses at once: one builds, the other waits, both succeed.
+    // Two first uses at once: one builds, the other waits, both succeed. On a machine with nothing else than QEMU.
     let place = Place::with_empty_cache();
-    let first = [start(&place, &["appliance", "build"], true), start(&place, &["appliance", "build"], true)];
-    for running in first {
-        let outcome = running.finish(FIRST_USE).exits(0);
+    let bin = place.nothing_but_qemu();
+    let first = [(); 2].map(|()| {
+        let mut command = place.command(&["appliance", "build"]);
+        command.env("PATH", &bin);
+        Running::start(command)
+    });
+    let first = first.map(|running| running.finish(FIRST_USE).exits(0));
+    for outcome in &first {
         measured("appliance", "seconds of a first use", outcome.took.as_secs_f64());
     }
+    let (builder, waiting): (Vec<_>, Vec<_>) =
+        first.iter().partition(|outcome| outcome.stderr.contains("appliance: download"));
+    assert!(builder.len() == 1 && waiting[0].stderr.contains("another particle-vm"), "{first:#?}");
+    assert!(!builder[0].stderr.contains("another particle-vm"), "{first:#?}");
     leftovers::no_processes(&place);
+    leftovers::no_files(&place, &[]);
     works(&place);
+
+    // It is there; whether the mirror has other packages now is another question.
+    let again = start(&place, &["appliance", "build"], false).finish(LATER_USE).exits(0);
+    let _ = start(&place, &["appliance", "build", "--force"], false).finish(LATER_USE).exits(4).says(&["127.0.0.1"]);
+    let forced = start(&place, &["appliance", "build", "--force"], true).finish(FIRST_USE).exits(0);
+    let forced = forced.says(&["appliance: package index"]);
+    measured("appliance", "seconds to see whether the mirror has other packages", forced.took.as_secs_f64());
+    assert_eq!(forced.stdout, again.stdout);
 
     // What is corrupt is found: with the network it is built anew, and here it is told that there is none.
     let digest = digest(&place);
@@ -104,6 +122,64 @@ fn no_network_on_first_use() {
     let place = Place::with_empty_cache();
     let _ = start(&place, &["appliance", "build"], false).finish(FIRST_USE).exits(4).says(&["127.0.0.1"]);
     leftovers::no_processes(&place);
+}
+
+/// What the first use is for fails too: the output of an earlier build stays as it is, and nothing else lies beside it.
+#[test]
+fn a_build_is_interrupted_while_its_appliance_is_fetched() {
+    const EARLIER: &[u8] = b"the output of an earlier build";
+    let place = Place::with_empty_cache();
+    let mirror = Mirror::start(Fault::None);
+    place.write("tiny.gpg", mirror::keyring());
+    let recipe = place.write("tiny.yml", mirror.recipe(""));
+    std::fs::write(place.out().join("tiny.raw"), EARLIER).unwrap();
+    for (signal, code) in [(Signal::SIGTERM, 130), (Signal::SIGKILL, 137)] {
+        println!("{signal}");
+        let mut running = place.start_build(&recipe, &["--progress", "json"]);
+        running.wait_for(r#""step":"appliance: download""#, FIRST_USE);
+        running.signal(signal);
+        let outcome = running.finish(Duration::from_secs(10)).exits(code);
+        measured(
+            "appliance",
+            &format!("seconds until a build's download is ended by {signal}"),
+            outcome.took.as_secs_f64(),
+        );
+        leftovers::no_processes(&place);
+        if signal != Signal::SIGKILL {
+            leftovers::no_files(&place, &["tiny.raw"]);
+        }
+    }
+    assert!(leftovers::names(&place.out()).len() > 1, "what a sweep is for");
+    // The next run sweeps, even one that cannot build.
+    let mut command = place.build_command(&recipe, &[]);
+    command.env("http_proxy", NO_NETWORK).env("https_proxy", NO_NETWORK);
+    let _ = Running::start(command).finish(LATER_USE).exits(4).says(&["127.0.0.1"]);
+    leftovers::no_processes(&place);
+    leftovers::no_files(&place, &["tiny.raw"]);
+    assert_eq!(std::fs::read(place.out().join("tiny.raw")).unwrap(), EARLIER);
+}
+
+/// A mirror on loopback has not what the appliance needs; it is known by what it was asked for.
+#[test]
+fn the_mirror_of_the_command_line_comes_before_that_of_the_environment() {
+    let place = Place::with_empty_cache();
+    let (named, other) = (Mirror::start(Fault::None), Mirror::start(Fault::None));
+    let build = |arguments: &[&str]| {
+        let mut command = place.command(&[&["appliance", "build"], arguments].concat());
+        command.env("PARTICLE_VM_MIRROR", other.url());
+        let _ = Running::start(command).finish(LATER_USE).exits(4).says(&["127.0.0.1"]);
+        (named.requests().len(), other.requests().len())
+    };
+    let (of_named, of_other) = build(&["--mirror", &named.url()]);
+    assert!(of_named > 0 && of_other == 0, "{of_named} and {of_other} requests");
+    let (_, of_other) = build(&[]);
+    assert!(of_other > 0 && named.requests().len() == of_named, "{of_other} requests");
+    measured(
+        "the mirror",
+        "requests to the one of the command line, and to the other",
+        format!("{of_named}, {of_other}"),
+    );
+    leftovers::no_files(&place, &[]);
 }
 
 #[test]

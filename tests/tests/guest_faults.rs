@@ -36,11 +36,12 @@ fn build_unbootable(place: &Place, arguments: &[&str]) -> Outcome {
 
 /// The build fails with `code`, says `texts`, and leaves nothing behind.
 fn fails(stages: &str, arguments: &[&str], code: i32, texts: &[&str]) {
-    let place = Place::new();
+    let place = Place::with_shared_appliance();
     let outcome = build(&place, stages, arguments).exits(code).says(texts);
     measured(texts[0], "seconds to the failure", outcome.took.as_secs_f64());
     leftovers::no_processes(&place);
     leftovers::no_files(&place, &[]);
+    leftovers::logs(&place, &["tiny.log"]);
 }
 
 fn script(script: &str) -> String {
@@ -49,7 +50,7 @@ fn script(script: &str) -> String {
 
 #[test]
 fn a_small_build_succeeds() {
-    let place = Place::new();
+    let place = Place::with_shared_appliance();
     let outcome = build(&place, &script("echo hello from the tree"), &[]).exits(0);
     measured("a_small_build_succeeds", "seconds", outcome.took.as_secs_f64());
     // Nothing is drawn where there is no terminal, not even a redrawn line.
@@ -57,6 +58,7 @@ fn a_small_build_succeeds() {
     assert!(outcome.stderr.lines().any(|line| line == "2/2 run"), "{}", outcome.stderr);
     leftovers::no_processes(&place);
     leftovers::no_files(&place, &["SHA256SUMS", "build.log", "manifest.json", "tiny.raw"]);
+    leftovers::logs(&place, &[]);
     let log = std::fs::read_to_string(place.out().join("build.log")).unwrap();
     assert!(log.contains("hello from the tree"), "{log}");
 }
