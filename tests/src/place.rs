@@ -168,6 +168,29 @@ impl Place {
         bin
     }
 
+    /// The same with what every Debian has beside: the programs of its essential packages, and of apt with the one that
+    /// verifies signatures for it, `gpgv` or, from Debian 13 on, `sqv`.
+    ///
+    /// # Panics
+    /// When this is no Debian.
+    pub fn bare_debian(&self) -> PathBuf {
+        let bin = self.nothing_but_qemu();
+        let query = |arguments: &[&str]| {
+            let output = Command::new("dpkg-query").args(arguments).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let essential = query(&["--show", "--showformat", "${Essential} ${Package}\n"]);
+        let essential = essential.lines().filter_map(|line| line.strip_prefix("yes "));
+        let packages: Vec<_> = essential.chain(["apt", "gpgv", "sqv"]).collect();
+        let files = query(&[&["--listfiles"], &packages[..]].concat());
+        let files = files.lines().map(Path::new);
+        for file in files.filter(|file| file.parent().is_some_and(|folder| folder.ends_with("bin"))) {
+            // Some folders have two names.
+            let _ = std::os::unix::fs::symlink(file, bin.join(file.file_name().unwrap()));
+        }
+        bin
+    }
+
     /// Start `particle-vm ARGUMENTS`.
     pub fn start<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Running {
         Running::start(self.command(arguments))
