@@ -1,6 +1,7 @@
-//! A Debian mirror on loopback with one suite, `tiny`, and a package of the same name, which is a tree of one busybox. A
-//! second one, `apt`, has the tools of a bootloader's installation, which do nothing. It
-//! comes in two editions: the same names, versions and key, and another `tiny`.
+//! A Debian mirror on loopback with a suite `tiny`, and a package of the same name, which is a tree of one busybox. A
+//! second one, `apt`, has the tools of a bootloader's installation, which do nothing. For trees of Debian's there is the
+//! suite `extra`, whose packages ask, recommend and grow old. It comes in two editions: the same names, versions and key,
+//! and another `tiny`.
 //!
 //! It is made with Debian's own tools (dpkg-deb, apt-ftparchive, gpg) when a test first asks for it, and served by a
 //! thread that can be told to misbehave.
@@ -137,6 +138,10 @@ impl Drop for Mirror {
     }
 }
 
+/// The suites; each has its packages in a folder of its name.
+const TINY: &str = "tiny";
+const EXTRA: &str = "extra";
+
 /// What the paths of packages contain.
 const PACKAGES: &str = ".deb";
 
@@ -165,7 +170,11 @@ fn archive(edition: usize) -> &'static Path {
         make_tree(&dir, edition);
         make_idle_tools(&dir);
         make_question(&dir);
-        make_indexes(&dir);
+        make_relations(&dir);
+        make_indexes(&dir, TINY);
+        make_indexes(&dir, EXTRA);
+        // The same suite, in the place of another.
+        symlink(TINY, dir.join("dists/other")).unwrap();
         dir
     })
 }
@@ -179,6 +188,7 @@ fn signer() -> &'static Path {
         std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
         run(gpg(&home).args(["--passphrase", "", "--quick-gen-key", "tests@example.org", "ed25519", "sign", "never"]));
         run(gpg(&home).arg("--export").arg("--output").arg(home.join("tiny.gpg")));
+        end_agent(&home);
         home
     })
 }
@@ -187,6 +197,16 @@ fn gpg(home: &Path) -> Command {
     let mut gpg = Command::new("gpg");
     gpg.env("GNUPGHOME", home).args(["--batch", "--quiet"]);
     gpg
+}
+
+/// Packages without files: `aged` in two versions, and `lavish` and `frugal`, which recommend `asks` and `unasked`.
+fn make_relations(dir: &Path) {
+    let packages = [("aged", "1.0", ""), ("aged", "2.0", ""), ("unasked", "1.0", "")];
+    let recommending = [("lavish", "1.0", "Recommends: asks\n"), ("frugal", "1.0", "Recommends: unasked\n")];
+    for (name, version, relation) in packages.into_iter().chain(recommending) {
+        let tree = dir.join(format!("{name}-{version}"));
+        pack(dir, EXTRA, &tree, (name, version), &format!("{relation}Description: a package without files\n"));
+    }
 }
 
 /// The package `tiny`.
@@ -205,7 +225,7 @@ fn make_tree(dir: &Path, edition: usize) {
     std::fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
     std::fs::write(tree.join("etc/group"), "root:x:0:\n").unwrap();
     std::fs::write(tree.join("etc/edition"), format!("{edition}\n")).unwrap();
-    pack(dir, &tree, "tiny", "Essential: yes\nDescription: a tree of one busybox\n");
+    pack(dir, TINY, &tree, ("tiny", "1.0"), "Essential: yes\nDescription: a tree of one busybox\n");
 }
 
 /// The package `apt`: the tools that a stage `bootloader` runs, which do nothing here.
@@ -217,7 +237,7 @@ fn make_idle_tools(dir: &Path) {
         std::fs::write(&path, "#!/bin/sh\n").unwrap();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     }
-    pack(dir, &tree, "apt", "Description: tools that do nothing\n");
+    pack(dir, TINY, &tree, ("apt", "1.0"), "Description: tools that do nothing\n");
 }
 
 /// The package `asks`, whose script wants an answer, from wherever it can be had.
@@ -234,17 +254,18 @@ fn make_question(dir: &Path) {
     )
     .unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    pack(dir, &tree, "asks", "Description: a question\n");
+    pack(dir, EXTRA, &tree, ("asks", "1.0"), "Description: a question\n");
 }
 
-/// Put the package `name` of the files in `tree` into the pool of `dir`.
-fn pack(dir: &Path, tree: &Path, name: &str, fields: &str) {
-    let control =
-        format!("Package: {name}\nVersion: 1.0\nArchitecture: amd64\nMaintainer: Tests <tests@example.org>\n{fields}");
+/// Put a package of the files in `tree`, with its name and version, into the folder of the suite in `dir`.
+fn pack(dir: &Path, suite: &str, tree: &Path, (name, version): (&str, &str), fields: &str) {
+    let control = format!(
+        "Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: Tests <tests@example.org>\n{fields}"
+    );
     std::fs::create_dir_all(tree.join("DEBIAN")).unwrap();
     std::fs::write(tree.join("DEBIAN/control"), control).unwrap();
-    std::fs::create_dir_all(dir.join("pool")).unwrap();
-    let deb = dir.join(format!("pool/{name}_1.0_amd64.deb"));
+    std::fs::create_dir_all(dir.join(suite)).unwrap();
+    let deb = dir.join(format!("{suite}/{name}_{version}_amd64.deb"));
     let mut command = Command::new("dpkg-deb");
     // Every test program makes packages of its own, and all have to be the same: a program may get the port that
     // another one had before, and the store of downloads knows a package by its URL.
@@ -252,16 +273,16 @@ fn pack(dir: &Path, tree: &Path, name: &str, fields: &str) {
     run(command.args(["--root-owner-group", "-z1", "--build"]).arg(tree).arg(deb));
 }
 
-fn make_indexes(dir: &Path) {
-    let dist = dir.join("dists/tiny");
+fn make_indexes(dir: &Path, suite: &str) {
+    let dist = dir.join("dists").join(suite);
     let binary = dist.join("main/binary-amd64");
     std::fs::create_dir_all(&binary).unwrap();
-    let packages = run(Command::new("apt-ftparchive").args(["packages", "pool"]).current_dir(dir));
+    let packages = run(Command::new("apt-ftparchive").args(["packages", suite]).current_dir(dir));
     std::fs::write(binary.join("Packages"), packages).unwrap();
     let mut release = Command::new("apt-ftparchive");
     for (key, value) in [
-        ("Suite", "tiny"),
-        ("Codename", "tiny"),
+        ("Suite", suite),
+        ("Codename", suite),
         ("Origin", "Debian"),
         ("Label", "Debian"),
         ("Components", "main"),
@@ -271,11 +292,13 @@ fn make_indexes(dir: &Path) {
     }
     let release = run(release.arg("release").arg(&dist));
     std::fs::write(dist.join("Release"), release).unwrap();
-    // The same suite, in the place of another.
-    symlink("tiny", dir.join("dists/other")).unwrap();
-
     let home = signer();
     run(gpg(home).arg("--clearsign").arg("--output").arg(dist.join("InRelease")).arg(dist.join("Release")));
+    end_agent(home);
+}
+
+/// What gpg has started goes on otherwise when the tests have ended.
+fn end_agent(home: &Path) {
     run(Command::new("gpgconf").env("GNUPGHOME", home).args(["--kill", "gpg-agent"]));
 }
 
@@ -361,7 +384,7 @@ mod tests {
         let make = |edition| {
             let dir = tempfile::tempdir().unwrap();
             make_tree(dir.path(), edition);
-            std::fs::read(dir.path().join("pool/tiny_1.0_amd64.deb")).unwrap()
+            std::fs::read(dir.path().join("tiny/tiny_1.0_amd64.deb")).unwrap()
         };
         let first = make(0);
         // Archives tell seconds.

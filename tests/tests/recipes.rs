@@ -94,7 +94,7 @@ const COMES_UP: &str = "
     diag: systemctl --failed --no-pager
 ";
 
-/// Build `recipes/NAME.yml` and run its tests on `firmwares`.
+/// Build `recipes/NAME.yml` as it ships and run its tests on `firmwares`.
 fn build(place: &Place, name: &str, firmwares: &[&str], arguments: &[&str]) -> serde_json::Value {
     let recipe = place::root().join("recipes").join(format!("{name}.yml"));
     build_file(place, name, &recipe, firmwares, arguments)
@@ -156,28 +156,13 @@ fn logs_in(place: &Place, file: &str) {
     leftovers::no_processes(place);
 }
 
-/// A recipe that ships, with a stage that fetches packages, and further tests.
+/// A recipe that ships, with a stage that fetches packages, and further tests. The others are built as they ship.
 fn with_updates(place: &Place, name: &str, tests: &str) -> PathBuf {
     let recipe = std::fs::read_to_string(place::root().join("recipes").join(format!("{name}.yml"))).unwrap();
     let changed = recipe.replacen("\ndisk:", FETCH, 1);
     assert_ne!(recipe, changed);
     assert!(changed.contains("\ntests:"));
     place.write(&format!("{name}.yml"), changed.trim_end().to_owned() + tests + COMES_UP)
-}
-
-/// A recipe that ships, with a package whose script asks a question: it gets no answer, and does not wait for one.
-fn with_question(place: &Place, name: &str, mirror: &Mirror) -> PathBuf {
-    let recipe = std::fs::read_to_string(place::root().join("recipes").join(format!("{name}.yml"))).unwrap();
-    place.write("tiny.gpg", mirror::keyring());
-    let url = mirror.url();
-    let stages = format!(
-        "\n  - type: sources\n    \
-         options: {{ keep: true, sources: [ {{ name: tiny, uris: [\"{url}\"], suites: [tiny], keyring: tiny.gpg }} ] }}\n  \
-         - type: apt\n    timeout: 10min\n    options: {{ packages: [asks] }}\ndisk:"
-    );
-    let changed = recipe.replacen("\ndisk:", &stages, 1);
-    assert_ne!(recipe, changed);
-    place.write(&format!("{name}.yml"), changed)
 }
 
 /// Tests, the second of which fails.
@@ -220,11 +205,8 @@ fn a_test_fails(place: &Place, recipe: &Path) {
 #[test]
 fn minimal_debug_locale() {
     let place = Place::new();
-    let mirror = Mirror::start(Fault::None);
-    let recipe = with_question(&place, "minimal-debug-locale", &mirror);
-    let manifest = build_file(&place, "minimal-debug-locale", &recipe, &["BIOS", "UEFI"], &[]);
+    let manifest = build(&place, "minimal-debug-locale", &["BIOS", "UEFI"], &[]);
     let log = std::fs::read_to_string(place.out().join("build.log")).unwrap();
-    assert!(log.contains("Really?") && log.contains("nobody answered"), "{log}");
     assert!(!log.contains("cannot check its"), "{log}");
     assert!(manifest["packages"].as_object().unwrap().len() > 50, "{manifest:#}");
     let raw = std::fs::metadata(place.out().join("minimal-debug-locale.raw")).unwrap();
@@ -232,7 +214,7 @@ fn minimal_debug_locale() {
     measured("minimal-debug-locale", "bytes allocated by the raw image", allocated);
     assert!(allocated < raw.len(), "the raw image is not sparse");
     logs_in(&place, "minimal-debug-locale.raw");
-    a_test_fails(&place, &recipe);
+    a_test_fails(&place, &place::root().join("recipes/minimal-debug-locale.yml"));
 }
 
 #[test]
@@ -274,7 +256,38 @@ fn large_sectors() {
     }
     let key = place::root().join("appliance/keys/debian-archive-bookworm-automatic.gpg");
     place.write("archive.gpg", std::fs::read(key).unwrap());
-    build_file(&place, "large-sectors", &folder.join("large-sectors.yml"), &["UEFI"], &[]);
+    place.write("extra.gpg", mirror::keyring());
+    let mirror = Mirror::start(Fault::None);
+    let variable = format!("EXTRA={}", mirror.url());
+    build_file(&place, "large-sectors", &folder.join("large-sectors.yml"), &["UEFI"], &["--set", &variable]);
+    let log = std::fs::read_to_string(place.out().join("build.log")).unwrap();
+    assert!(log.contains("Really?") && log.contains("nobody answered"), "{log}");
     // The raw image is what was tested; here the size of the sectors is found in another format.
     boots(&place, "large-sectors.qcow2");
+}
+
+/// GRUB for BIOS alone, which is another package than beside the one for UEFI, on the least system that it starts. UEFI
+/// finds nothing on the disk.
+#[test]
+fn bios_only() {
+    let place = Place::new();
+    let recipe = place::root().join("tests/fixtures/bios-only.yml");
+    let outcome = place.start_build(&recipe, &[]).finish(BUILD).exits(0);
+    measured("bios-only", "seconds to build", outcome.took.as_secs_f64());
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(place.out().join("manifest.json")).unwrap()).unwrap();
+    let packages = manifest["packages"].as_object().unwrap();
+    let has = |package: &str| packages.contains_key(&format!("{package}:amd64"));
+    assert!(has("grub-pc") && !has("grub-efi-amd64"), "{packages:#?}");
+    let image = place.out().join("bios-only.raw");
+    let boot = |firmware: &str| {
+        let timeout = format!("{}s", BOOT.as_secs());
+        let expect = ["--firmware", firmware, "--expect", "the firmware is BIOS", "--timeout", &timeout];
+        place.start(&[&["boot", image.to_str().unwrap()][..], &expect].concat()).finish(BOOT + Duration::from_secs(30))
+    };
+    let outcome = boot("bios").exits(0);
+    measured("bios-only", "seconds until its init runs", outcome.took.as_secs_f64());
+    let _ = boot("uefi").exits(1).says(&["the firmware found nothing to boot"]);
+    leftovers::no_processes(&place);
+    leftovers::no_files(&place, &["SHA256SUMS", "bios-only.raw", "build.log", "manifest.json"]);
 }
