@@ -1,7 +1,9 @@
 //! A folder of its own for a test, and the command under test with it.
 
 use crate::run::Running;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
@@ -150,6 +152,15 @@ impl Place {
             .env("LC_ALL", "C.UTF-8")
             .env("PARTICLE_VM_TEST", &self.marker)
             .envs(self.appliance.iter().map(|appliance| ("PARTICLE_VM_APPLIANCE", appliance)));
+        // Tests that run under nohup(1) would hand on that SIGHUP is ignored, which particle-vm keeps to.
+        // SAFETY: between fork and exec only sigaction(2) is called, which is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+                sigaction(Signal::SIGHUP, &default)?;
+                Ok(())
+            });
+        }
         command
     }
 
