@@ -52,17 +52,20 @@ fn build_and_test(name: &str, reference: &str, lines: &str, firmwares: &[&str]) 
 }
 
 #[test]
+#[ignore = "takes the build of a base image and several boots: make check-all"]
 fn a_deployment_with_grub_is_updated_and_rolled_back() {
     build_and_test("grub", base(), &format!("{STAGES}{TESTS}"), &["BIOS", "UEFI"]);
 }
 
 #[test]
+#[ignore = "takes the build of a base image and several boots: make check-all"]
 fn a_deployment_with_systemd_boot_is_updated_and_rolled_back() {
     let bootloader = "  - type: bootloader\n    options: { type: systemd-boot, firmware: [uefi] }\n";
     build_and_test("systemd-boot", base(), &format!("{STAGES}{bootloader}{TESTS}"), &["UEFI"]);
 }
 
 #[test]
+#[ignore = "takes the build of a base image and several boots: make check-all"]
 fn further_partitions_are_mounted_in_a_deployment() {
     let disk = "disk:
   size: 6GiB
