@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How the mirror misbehaves. The files that this happens to are its packages, unless [`Mirror::spoil`] has named others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,9 +297,17 @@ fn make_indexes(dir: &Path, suite: &str) {
     end_agent(home);
 }
 
-/// What gpg has started goes on otherwise when the tests have ended.
+/// What gpg has started goes on otherwise when the tests have ended. It ends a moment after it was told to, and the next
+/// gpg that finds its socket until then is cut off in the middle.
 fn end_agent(home: &Path) {
-    run(Command::new("gpgconf").env("GNUPGHOME", home).args(["--kill", "gpg-agent"]));
+    let gpgconf = |arguments: &[&str]| run(Command::new("gpgconf").env("GNUPGHOME", home).args(arguments));
+    let socket = gpgconf(&["--list-dirs", "agent-socket"]);
+    let _ = gpgconf(&["--kill", "gpg-agent"]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Path::new(socket.trim_end()).exists() {
+        assert!(Instant::now() < deadline, "gpg-agent does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn run(command: &mut Command) -> String {
