@@ -109,7 +109,8 @@ pub(super) fn clean_deployment(tree: &Tree, own: &BTreeSet<String>) -> Result<()
     for path in LEFTOVERS.into_iter().filter(|path| !own.contains(*path) && !tree.exists(&format!("/usr{path}"))) {
         tree.remove(path)?;
     }
-    Ok(())
+    // Those of an image would be the same in all its systems, and many images have none and nothing that makes them.
+    host_keys(tree, own)
 }
 
 /// Whether the recipe has written `path`, or something beneath it.
