@@ -115,7 +115,8 @@ pub(super) fn clean_deployment(tree: &Tree, own: &BTreeSet<String>) -> Result<()
     for path in LEFTOVERS.into_iter().filter(|path| !own.contains(*path) && !tree.exists(&format!("/usr{path}"))) {
         tree.remove(path)?;
     }
-    Ok(())
+    // Those of an image would be the same in all its systems, and many images have none and nothing that makes them.
+    host_keys(tree, own)
 }
 
 fn clear(tree: &Tree, path: &str, own: &BTreeSet<String>) -> Result<(), Failure> {

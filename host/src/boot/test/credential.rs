@@ -6,6 +6,8 @@
 //! - a link that has the device of the shell's port want this unit,
 //! - a word to the second serial port.
 //!
+//! In an initramfs that systemd runs, the same happens, and the word must not come: there is nothing to test yet.
+//!
 //! At the word the host plugs the port in. Its device is new to systemd, so that systemd reads the link and starts the
 //! unit; the unit itself waits for `multi-user.target`. Nothing in the boot waits for any of it.
 //!
@@ -17,9 +19,13 @@ use base64::engine::general_purpose::STANDARD;
 /// Name of the virtio-serial port that the shell reads from and writes to.
 pub(super) const PORT: &str = "org.particle-vm.test";
 
-/// The second serial port, by a path that is not beneath `/dev`: systemd-tmpfiles(8) takes care of `/dev` in a run of its
-/// own, long before it writes the unit.
-const SERIAL: &str = "/proc/1/root/dev/ttyS1";
+/// A link to `/dev`, and where it leads. systemd-tmpfiles(8) takes care of `/dev` in a run of its own, long before it
+/// writes the unit, so the path must not be beneath it. And where systemd runs in the initramfs too, it has the same
+/// credentials there: the link leads nowhere then, because an initramfs has no `/boot` and every system has.
+const LINK: (&str, &str) = ("/run/particle-vm-devices", "/boot/../dev");
+
+/// The second serial port.
+const SERIAL: &str = "/run/particle-vm-devices/ttyS1";
 
 /// What comes over the second serial port when the unit and the link are in place.
 pub(super) const READY: &str = "particle-vm: ready";
@@ -51,7 +57,9 @@ fn tmpfiles() -> String {
         "f+ /run/systemd/system/{unit} 0644 root root - {content}\n\
          d {wants} 0755 root root - -\n\
          L {wants}/{unit} - - - - ../{unit}\n\
-         w {SERIAL} - - - - {word}\n"
+         L {} - - - - {}\n\
+         w {SERIAL} - - - - {word}\n",
+        LINK.0, LINK.1
     )
 }
 
@@ -85,7 +93,7 @@ mod tests {
     #[test]
     fn each_line_is_one_line() {
         let text = tmpfiles();
-        assert_eq!(text.lines().count(), 4, "{text}");
+        assert_eq!(text.lines().count(), 5, "{text}");
         assert!(text.contains(r"\\x2dports-org"), "{text}");
         assert!(text.contains(r"After=multi-user.target\n[Service]"), "{text}");
     }
