@@ -95,7 +95,8 @@ fn the_schema_is_one_of_recipes() {
     let schema: Value = serde_json::from_str(&run(&place, &["schema"], AT_ONCE).exits(0).stdout).unwrap();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     let required: Vec<_> = schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    assert_eq!(required, ["name", "stages", "disk"]);
+    // What else it needs depends on whether it starts from an image, and on its formats.
+    assert_eq!(required, ["name"]);
     assert!(schema["properties"]["stages"].is_object(), "{schema}");
 }
 

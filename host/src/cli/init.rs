@@ -35,6 +35,8 @@ pub enum Template {
     QemuFormats,
     /// systemd-boot instead of GRUB, for UEFI
     SystemdBoot,
+    /// A bootable container, as an OCI archive
+    ParticleOsBase,
 }
 
 impl Template {
@@ -44,6 +46,7 @@ impl Template {
             Self::SimpleCliBootable => include_str!("../../../recipes/simple-cli-bootable.yml"),
             Self::QemuFormats => include_str!("../../../recipes/qemu-formats.yml"),
             Self::SystemdBoot => include_str!("../../../recipes/systemd-boot.yml"),
+            Self::ParticleOsBase => include_str!("../../../recipes/particle-os-base.yml"),
         }
     }
 }
