@@ -60,22 +60,23 @@ pub struct Mounted<'a> {
     partitions: Vec<Filled<'a>>,
 }
 
-/// Partition the disk at `target` and make its file systems, with `verity` for files that the kernel checks.
+/// Partition the disk at `target` and make its file systems. Those of a `deployment` can have files that the kernel
+/// checks, and nothing mounts them by their types.
 ///
 /// # Errors
 /// When the partitions do not fit, or a tool fails.
-pub fn format<'a>(context: &Context, disk: &'a Disk, target: &Path, verity: bool) -> Result<Empty<'a>, Failure> {
+pub fn format<'a>(context: &Context, disk: &'a Disk, target: &Path, deployment: bool) -> Result<Empty<'a>, Failure> {
     if disk.mounted_at("/").is_none() {
         return Err(report::plain(FailureKind::Input, "no partition is mounted at `/`"));
     }
     let device = Device::open(target, disk.sector_size)?;
-    table::write(context, disk, device.path())?;
+    table::write(context, disk, device.path(), deployment)?;
     table::wait_for_devices(context, disk, device.path())?;
     let mut partitions = Vec::new();
     for (number, partition) in (1..).zip(&disk.partitions) {
         let Some(filesystem) = &partition.filesystem else { continue };
         let path = table::partition(device.path(), number);
-        format::make(context, filesystem, &path, device::size(&path)?, disk.sector_size, verity)?;
+        format::make(context, filesystem, &path, device::size(&path)?, disk.sector_size, deployment)?;
         partitions.push(Filled { partition, filesystem, device: path });
     }
     Ok(Empty { device, partitions })

@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::process::Command;
 use crate::report::{self, Explain};
-use particle_vm_protocol::{Disk, Failure, FailureKind};
+use particle_vm_protocol::{Disk, Failure, FailureKind, PartitionKind};
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -16,18 +16,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Write the table of `disk` to `device`.
+/// The bit that keeps systemd-gpt-auto-generator(8) from mounting a partition by its type ("no-auto" of the Discoverable
+/// Partitions Specification).
+const NO_AUTO: &str = "GUID:63";
+
+/// Write the table of `disk` to `device`. In a `deployment` the places of homes and the like are links, on which nothing
+/// can be mounted; its fstab(5) names what they lead to.
 ///
 /// # Errors
 /// When the partitions do not fit, or a name cannot be written.
-pub fn write(context: &Context, disk: &Disk, device: &Path) -> Result<(), Failure> {
-    let script = script(disk)?;
+pub fn write(context: &Context, disk: &Disk, device: &Path, deployment: bool) -> Result<(), Failure> {
+    let script = script(disk, deployment)?;
     let command = Command::new("sfdisk").args(["--quiet", "--wipe", "always", "--"]).arg(device).input(script);
     context.run(&command)
 }
 
 /// What sfdisk reads. Everything begins at a multiple of 1 MiB, which suits every sector size.
-fn script(disk: &Disk) -> Result<String, Failure> {
+fn script(disk: &Disk, deployment: bool) -> Result<String, Failure> {
     let mut script = format!("label: gpt\nlabel-id: {}\nunit: sectors\n\n", disk.uuid);
     for partition in &disk.partitions {
         let name = &partition.label;
@@ -36,6 +41,9 @@ fn script(disk: &Disk) -> Result<String, Failure> {
         }
         if let Some(size) = partition.size {
             script += &format!("size={}, ", size / u64::from(disk.sector_size.bytes()));
+        }
+        if deployment && matches!(partition.kind, PartitionKind::Home | PartitionKind::Srv) {
+            script += &format!("attrs=\"{NO_AUTO}\", ");
         }
         script += &format!("type={}, uuid={}, name=\"{name}\"\n", partition.kind.type_guid(), partition.uuid);
     }
@@ -78,7 +86,7 @@ pub fn wait_for_devices(context: &Context, disk: &Disk, device: &Path) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use particle_vm_protocol::{Partition, PartitionKind, SectorSize};
+    use particle_vm_protocol::{Partition, SectorSize};
 
     fn disk(label: &str) -> Disk {
         let partition = |kind, size| Partition {
@@ -100,7 +108,7 @@ mod tests {
 
     #[test]
     fn sizes_are_in_sectors_and_the_last_one_takes_the_rest() {
-        let script = script(&disk("a b")).unwrap();
+        let script = script(&disk("a b"), false).unwrap();
         let lines: Vec<_> = script.lines().skip(4).collect();
         assert_eq!(
             lines,
@@ -113,8 +121,16 @@ mod tests {
     }
 
     #[test]
+    fn a_deployment_mounts_its_homes_by_its_table() {
+        let mut disk = disk("home");
+        disk.partitions[0].kind = PartitionKind::Home;
+        assert_eq!(script(&disk, true).unwrap().matches("attrs=\"GUID:63\", type=933ac7e1").count(), 1);
+        assert!(!script(&disk, false).unwrap().contains("attrs"));
+    }
+
+    #[test]
     fn a_name_cannot_leave_its_quotes() {
-        assert!(script(&disk("a\", start=0")).is_err());
+        assert!(script(&disk("a\", start=0"), false).is_err());
     }
 
     #[test]

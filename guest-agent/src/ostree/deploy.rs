@@ -165,7 +165,11 @@ impl Deployment {
     pub fn write_fstab(&self, tree: &Tree, plan: &Plan) -> Result<(), Failure> {
         let before = tree.read_text(fstab::PATH)?;
         let Some(disk) = &plan.disk else { return Ok(()) };
-        let table = fstab::merge(&before, &fstab::of_deployment(disk));
+        let mut disk = fstab::of_deployment(disk);
+        for point in disk.partitions.iter_mut().filter_map(|partition| partition.mountpoint.as_mut()) {
+            *point = behind_link(tree, point);
+        }
+        let table = fstab::merge(&before, &disk);
         // A table without a line stays as the image has it, so that it is no change of the machine's.
         let lines = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
         if lines(&table) > lines(&before) {
@@ -190,6 +194,17 @@ impl Deployment {
                 result.and(unmounted.explain(FailureKind::Agent, || format!("cannot unmount {}", point.display())));
         }
         result
+    }
+}
+
+/// Where a path leads when its first name is a link to `/var`, as `/home` is one to `var/home`.
+fn behind_link(tree: &Tree, path: &str) -> String {
+    let inside = path.trim_start_matches('/');
+    let (first, rest) = inside.split_once('/').map_or((inside, ""), |(first, _)| (first, &inside[first.len()..]));
+    let target = tree.link_target(first);
+    match target.as_deref().and_then(Path::to_str).map(|target| target.trim_start_matches('/')) {
+        Some(target) if target.starts_with("var/") && !target.contains("..") => format!("/{target}{rest}"),
+        _ => path.to_owned(),
     }
 }
 
