@@ -43,4 +43,3 @@ pub mod process;
 pub mod report;
 pub mod stage;
 pub mod tree;
-pub mod xattr;

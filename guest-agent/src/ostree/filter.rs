@@ -2,18 +2,18 @@
 //! the default configuration and becomes `/usr/etc`; what lies in folders that exist in a running system only is left out.
 
 use crate::context::Context;
-use crate::layer::{Entry, Kind, Layer, LayerError, shown};
+use crate::layer::{Entry, Kind, Layer, LayerError, Xattr, shown};
 use crate::report::{self, Explain};
 use crate::tree::Tree;
 use nix::sys::stat::fstat;
 use particle_vm_protocol::{Failure, FailureKind};
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use xattr::FileExt;
 
 /// Folders whose content is of a running system.
 const TRANSIENT: [&[u8]; 5] = [b"run", b"tmp", b"proc", b"sys", b"dev"];
@@ -140,12 +140,20 @@ impl<'a> Filter<'a> {
             uid: stat.st_uid,
             gid: stat.st_gid,
             mtime: entry.mtime,
-            xattrs: crate::xattr::list(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
-                .explain(FailureKind::Input, explain)?,
+            xattrs: attributes(&file).explain(FailureKind::Input, explain)?,
             size: u64::try_from(stat.st_size).unwrap_or(0),
         };
         append(archive, &entry, file).explain(FailureKind::Input, explain)
     }
+}
+
+/// The extended attributes of an open file, xattr(7).
+fn attributes(file: &File) -> io::Result<Vec<Xattr>> {
+    let value = |name: OsString| {
+        let value = file.get_xattr(&name)?.unwrap_or_default();
+        Ok((name.into_vec(), value))
+    };
+    file.list_xattr()?.map(value).collect()
 }
 
 /// A failure because of what a layer has in it.

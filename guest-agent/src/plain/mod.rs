@@ -6,16 +6,17 @@ use crate::layer::{Entry, Kind, Layer, LayerError, OPAQUE, WHITEOUT, shown};
 use crate::paths;
 use crate::report::{self, Explain};
 use crate::tree::{Place, Tree};
-use crate::xattr;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, makedev, mkdirat, mknodat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
 use particle_vm_protocol::{Base, Failure, FailureKind};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -184,7 +185,7 @@ fn attributes(place: &Place<'_>, entry: &Entry) -> io::Result<()> {
         fchmodat(&place.folder, place.name, mode, FchmodatFlags::FollowSymlink)?;
     }
     for (name, value) in &entry.xattrs {
-        match xattr::set(&place.path(), name, value) {
+        match xattr::set(place.path(), OsStr::from_bytes(name), value) {
             // user.* is for files and folders only, and a layer may have been made where it was not (xattr(7)).
             Err(error) if error.raw_os_error() == Some(libc::EPERM) && matches!(entry.kind, Kind::Symlink(_)) => {}
             result => result?,
