@@ -124,18 +124,8 @@ fn disk_size(content: u64) -> u64 {
 /// JSON without white space and with sorted keys, as the importers of OSTree keep it (OLPC's canonical JSON). What is no
 /// JSON stays as it is.
 fn canonical(text: &[u8]) -> String {
-    fn sort(value: Value) -> Value {
-        match value {
-            Value::Object(map) => {
-                let mut entries: Vec<_> = map.into_iter().map(|(key, value)| (key, sort(value))).collect();
-                entries.sort_by(|left, right| left.0.cmp(&right.0));
-                Value::Object(entries.into_iter().collect())
-            }
-            Value::Array(items) => Value::Array(items.into_iter().map(sort).collect()),
-            other => other,
-        }
-    }
-    let sorted = serde_json::from_slice::<Value>(text).map(|value| sort(value).to_string());
+    // Its maps are sorted by themselves.
+    let sorted = serde_json::from_slice::<Value>(text).map(|value| value.to_string());
     sorted.unwrap_or_else(|_| String::from_utf8_lossy(text).into_owned())
 }
 
