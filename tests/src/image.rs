@@ -58,6 +58,11 @@ pub fn layer(path: &str, content: &[u8]) -> Vec<u8> {
 impl Image {
     /// An image for `architecture` with layers that are given as tar archives.
     pub fn of(architecture: &str, layers: &[Vec<u8>]) -> Self {
+        Self::labelled(architecture, layers, &json!({ "org.example.purpose": "test" }))
+    }
+
+    /// The same with other labels.
+    pub fn labelled(architecture: &str, layers: &[Vec<u8>], labels: &Value) -> Self {
         let mut blobs = BTreeMap::new();
         let mut put = |media_type: &str, bytes: Vec<u8>| {
             let (digest, size) = (digest(&bytes), bytes.len());
@@ -74,7 +79,7 @@ impl Image {
         let config = json!({
             "architecture": architecture,
             "os": "linux",
-            "config": { "Labels": { "org.example.purpose": "test" } },
+            "config": { "Labels": labels },
             "rootfs": { "type": "layers", "diff_ids": diff_ids },
         });
         let config = put(CONFIG, config.to_string().into_bytes());

@@ -13,6 +13,7 @@ pub mod place;
 pub mod pty;
 pub mod registry;
 pub mod run;
+mod signer;
 pub mod upstream;
 
 pub use mirror::{Fault, Mirror};

@@ -8,6 +8,8 @@
 
 use crate::Upstream;
 use crate::place::base;
+use crate::signer;
+pub use crate::signer::keyring;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
@@ -15,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 /// How the mirror misbehaves. The files that this happens to are its packages, unless [`Mirror::spoil`] has named others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,11 +150,6 @@ const PACKAGES: &str = ".deb";
 /// A path that no mirror has.
 const NOWHERE: &str = "nowhere";
 
-/// The key that signs the mirror.
-pub fn keyring() -> Vec<u8> {
-    std::fs::read(signer().join("tiny.gpg")).unwrap()
-}
-
 /// A folder of this test program's own for what is made once.
 pub(crate) fn made() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
@@ -177,26 +174,6 @@ fn archive(edition: usize) -> &'static Path {
         symlink(TINY, dir.join("dists/other")).unwrap();
         dir
     })
-}
-
-/// The home of gpg, with the key and `tiny.gpg`, its public half.
-fn signer() -> &'static Path {
-    static SIGNER: OnceLock<PathBuf> = OnceLock::new();
-    SIGNER.get_or_init(|| {
-        let home = made().join("gnupg");
-        std::fs::create_dir(&home).unwrap();
-        std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-        run(gpg(&home).args(["--passphrase", "", "--quick-gen-key", "tests@example.org", "ed25519", "sign", "never"]));
-        run(gpg(&home).arg("--export").arg("--output").arg(home.join("tiny.gpg")));
-        end_agent(&home);
-        home
-    })
-}
-
-fn gpg(home: &Path) -> Command {
-    let mut gpg = Command::new("gpg");
-    gpg.env("GNUPGHOME", home).args(["--batch", "--quiet"]);
-    gpg
 }
 
 /// Packages without files: `aged` in two versions, and `lavish` and `frugal`, which recommend `asks` and `unasked`.
@@ -292,25 +269,10 @@ fn make_indexes(dir: &Path, suite: &str) {
     }
     let release = run(release.arg("release").arg(&dist));
     std::fs::write(dist.join("Release"), release).unwrap();
-    let home = signer();
-    run(gpg(home).arg("--clearsign").arg("--output").arg(dist.join("InRelease")).arg(dist.join("Release")));
-    end_agent(home);
+    signer::sign(&dist.join("Release"), &dist.join("InRelease"));
 }
 
-/// What gpg has started goes on otherwise when the tests have ended. It ends a moment after it was told to, and the next
-/// gpg that finds its socket until then is cut off in the middle.
-fn end_agent(home: &Path) {
-    let gpgconf = |arguments: &[&str]| run(Command::new("gpgconf").env("GNUPGHOME", home).args(arguments));
-    let socket = gpgconf(&["--list-dirs", "agent-socket"]);
-    let _ = gpgconf(&["--kill", "gpg-agent"]);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while Path::new(socket.trim_end()).exists() {
-        assert!(Instant::now() < deadline, "gpg-agent does not end");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn run(command: &mut Command) -> String {
+pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

@@ -1,8 +1,8 @@
 //! Container images become bootable disks: built by an ordinary user, booted with each firmware, updated and rolled back.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
+use particle_vm_tests::image::Image;
 use particle_vm_tests::{Place, leftovers, measured, place};
-use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -90,31 +90,10 @@ fn further_partitions_are_mounted_in_a_deployment() {
 }
 
 /// An image layout whose layers are `layers`, with a label for the engine, in the folder of a place's recipe.
-fn layout(place: &Place, layers: &[Vec<u8>], labels: serde_json::Value) {
+fn layout(place: &Place, layers: &[Vec<u8>], labels: &serde_json::Value) {
     let folder = place.path().join("recipe/image");
-    let blobs = folder.join("blobs/sha256");
     let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&blobs).unwrap();
-    let put = |bytes: &[u8], media_type: &str| {
-        let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        std::fs::write(blobs.join(&digest), bytes).unwrap();
-        serde_json::json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() })
-    };
-    let layers: Vec<_> = layers.iter().map(|layer| put(layer, "application/vnd.oci.image.layer.v1.tar")).collect();
-    let diff_ids: Vec<_> = layers.iter().map(|layer| layer["digest"].clone()).collect();
-    let config = serde_json::json!({
-        "architecture": "amd64", "os": "linux", "config": { "Labels": labels },
-        "rootfs": { "type": "layers", "diff_ids": diff_ids },
-    });
-    let config = put(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
-    let manifest = serde_json::json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layers,
-    });
-    let mut entry = put(manifest.to_string().as_bytes(), "application/vnd.oci.image.manifest.v1+json");
-    entry["annotations"] = serde_json::json!({ "org.opencontainers.image.ref.name": "latest" });
-    let index = serde_json::json!({ "schemaVersion": 2, "manifests": [entry] });
-    std::fs::write(folder.join("index.json"), index.to_string()).unwrap();
-    std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    Image::labelled("amd64", layers, labels).write_layout(&folder, "latest");
 }
 
 /// An archive with one entry whose name is written as it is.
@@ -163,12 +142,12 @@ fn images_that_are_none_are_refused() {
     ];
     for (name, layers, says) in &cases {
         println!("{name}");
-        layout(&place, layers, bootc.clone());
+        layout(&place, layers, &bootc);
         refused(&place, "base-image: oci:image\ndisk: { size: 1GiB }\n", says);
     }
     for (name, layers, says) in &cases[..4] {
         println!("{name}, plain");
-        layout(&place, layers, plain.clone());
+        layout(&place, layers, &plain);
         let lines = "base-image: oci:image\ndisk: { size: 1GiB }\nstages: [{ type: bootloader }]\n";
         refused(&place, lines, says);
     }
