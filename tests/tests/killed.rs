@@ -93,6 +93,10 @@ impl Scene {
         }
         let mut running = Running::start(command);
         running.wait_for(phase.begins_with(), DEADLINE);
+        // It begins with the files that a VM is made of.
+        if phase == Phase::Boot {
+            leftovers::find(&self.place, QEMU.0);
+        }
         running
     }
 

@@ -170,6 +170,13 @@ impl Machine {
         }
     }
 
+    /// Kill QEMU, and wait until it has let go of its files: the next VM may be made of the same ones.
+    pub async fn kill(mut self) {
+        if timeout(ENDING, self.qemu.kill()).await.is_err() {
+            tracing::warn!("QEMU has not ended within {} s after it was killed", ENDING.as_secs());
+        }
+    }
+
     fn disk_error(&self, disk: &str, no_space: bool, reason: String) -> VmError {
         let path = self.disks.iter().find(|(name, _)| name == disk).map(|(_, path)| path.clone());
         let path = path.unwrap_or_else(|| disk.into());

@@ -124,19 +124,12 @@ impl Session {
             disk::create(disk).map_err(|source| VmError::Prepare { path: disk.path.clone(), source })?;
         }
         let (mut machine, mut link) = Machine::start(config, accelerator).await?;
-        let hello = async {
-            tokio::select! {
-                hello = link.hello() => match hello? {
-                    Greeting::Ready { kernel } => Ok(kernel),
-                    Greeting::Failed(failure) => Err(failure.into()),
-                    Greeting::Closed => Err(machine.gone().await),
-                },
-                error = machine.trouble() => Err(error),
+        let kernel_release = match greeted(&mut machine, &mut link, deadline).await {
+            Ok(kernel_release) => kernel_release,
+            Err(error) => {
+                machine.kill().await;
+                return Err(error);
             }
-        };
-        let kernel_release = match timeout(deadline, hello).await {
-            Ok(hello) => hello?,
-            Err(_) => return Err(VmError::NoHello { seconds: deadline.as_secs(), console: machine.console() }),
         };
         // A host whose clock stands before 1970 has none that is worth having.
         if let Ok(since_epoch) = SystemTime::now().duration_since(UNIX_EPOCH) {
@@ -308,6 +301,24 @@ impl Session {
             Ok(ended) => ended,
             Err(_) => Err(VmError::PowerOff { seconds: deadline.as_secs(), console: self.machine.console() }),
         }
+    }
+}
+
+/// Wait until the agent of `machine` says hello, for as long as `deadline`; gives the release of its kernel.
+async fn greeted(machine: &mut Machine, link: &mut Link, deadline: Duration) -> Result<String, VmError> {
+    let hello = async {
+        tokio::select! {
+            hello = link.hello() => match hello? {
+                Greeting::Ready { kernel } => Ok(kernel),
+                Greeting::Failed(failure) => Err(failure.into()),
+                Greeting::Closed => Err(machine.gone().await),
+            },
+            error = machine.trouble() => Err(error),
+        }
+    };
+    match timeout(deadline, hello).await {
+        Ok(hello) => hello,
+        Err(_) => Err(VmError::NoHello { seconds: deadline.as_secs(), console: machine.console() }),
     }
 }
 
