@@ -2,18 +2,28 @@
 
 use super::accel::Accelerator;
 use super::config::VmConfig;
+use super::tsc;
 use particle_vm_protocol::{CONTROL_PORT, NETWORK_PORT, serial};
 use serde_json::json;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::Path;
 
-/// The kernel's command line. Under emulation `cryptomgr.notests` saves a fifth of the start; without `tsc=reliable`
-/// every processor but the first costs as much again, and to clear each page that is handed out (`init_on_alloc`, which
-/// Debian's kernel has on against what one program leaves for another) costs an eighth of all processor time. The kernel
-/// restarts at a panic, which `-no-reboot` makes an end of QEMU that says so, without a device and its driver for it.
+/// What is always on the kernel's command line. Under emulation `cryptomgr.notests` saves a fifth of the start; without
+/// `tsc=reliable` every processor but the first costs as much again, and to clear each page that is handed out
+/// (`init_on_alloc`, which Debian's kernel has on against what one program leaves for another) costs an eighth of all
+/// processor time. The kernel restarts at a panic, which `-no-reboot` makes an end of QEMU that says so, without a device
+/// and its driver for it.
 const KERNEL: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests tsc=reliable no_timer_check \
                       random.trust_cpu=on 8250.nr_uarts=1 init_on_alloc=0";
+
+/// The kernel's command line, with the rate of the time-stamp counter, which a guest of KVM is told by KVM.
+fn kernel(accelerator: Accelerator) -> String {
+    match (accelerator, tsc::khz()) {
+        (Accelerator::Tcg, Some(khz)) => format!("{KERNEL} tsc_early_khz={khz}"),
+        (Accelerator::Tcg, None) | (Accelerator::Kvm, _) => KERNEL.into(),
+    }
+}
 
 /// A chipset with PCI Express and nothing else. `microvm` starts no faster once the firmware is the same.
 const MACHINE: &str = "q35,hpet=off,smm=off,sata=off,i8042=off,smbus=off,vmport=off,graphics=off,usb=off,\
@@ -61,7 +71,7 @@ pub fn arguments(config: &VmConfig, accelerator: Accelerator, channels: &Channel
     if let Some(firmware) = firmware(config.hypervisor.program()) {
         line.pair("-bios", firmware);
     }
-    line.pair("-kernel", &config.kernel).pair("-initrd", config.initramfs()).pair("-append", KERNEL);
+    line.pair("-kernel", &config.kernel).pair("-initrd", config.initramfs()).pair("-append", kernel(accelerator));
     line.channel("monitor", channels.monitor).pair("-mon", "chardev=monitor,mode=control");
     line.channel("console", channels.console).pair("-serial", "chardev:console");
     disks(&mut line, config);
@@ -176,6 +186,14 @@ mod tests {
             kinds,
             ["virtio-blk-pci", "virtio-blk-pci", "virtio-blk-pci", "virtio-serial-pci", "virtserialport"]
         );
+    }
+
+    #[test]
+    fn an_emulated_guest_is_told_how_fast_its_clock_runs() {
+        let line = line(&config(), Vec::new());
+        let rate = values(&line, "-append")[0].rsplit_once("tsc_early_khz=").unwrap().1;
+        assert_eq!(rate.parse::<u64>().unwrap(), tsc::khz().unwrap());
+        assert_eq!(kernel(Accelerator::Kvm), KERNEL);
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod session;
 mod share;
 pub(crate) mod stop;
 mod terminal;
+mod tsc;
 pub mod virtiofs;
 
 pub(crate) use accel::device as kvm_device;
