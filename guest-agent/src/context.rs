@@ -5,6 +5,7 @@ use crate::init::Machine;
 use crate::net;
 use crate::outbox::Outbox;
 use crate::paths;
+use crate::process::accounting::Accounting;
 use crate::process::lines::Lines;
 use crate::process::{self, Command, Limits};
 use crate::report::{self, Explain};
@@ -82,6 +83,8 @@ impl Context {
     ) -> Result<T, Failure> {
         let begin = Instant::now();
         let cpu_before = cpu_of_children();
+        let accounts = self.machine.accounting.as_ref();
+        let records_before = accounts.map_or(0, Accounting::position);
         // An instant that cannot be reckoned is too far away to be reached.
         let deadline = deadline.and_then(|deadline| begin.checked_add(deadline));
         *self.current() = Some(Current { index, title: title.to_owned(), begin, deadline });
@@ -95,6 +98,7 @@ impl Context {
                     index,
                     milliseconds: milliseconds(begin.elapsed()),
                     cpu_milliseconds: cpu_of_children().saturating_sub(cpu_before),
+                    programs: accounts.map(|accounts| accounts.programs(records_before)).unwrap_or_default(),
                 });
                 Ok(value)
             }

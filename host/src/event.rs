@@ -1,10 +1,21 @@
 //! What the engine tells while it works. The terminal, JSON lines, the build log and the tests are listeners.
 
 use crate::backlog::Backlog;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
+
+/// All processes of one program in a stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its name, see proc_pid_comm(5).
+    pub name: String,
+    /// How many processes of it ended.
+    pub runs: u64,
+    /// Their processor time, each counted in whole hundredths.
+    pub cpu_seconds: f64,
+}
 
 /// Most events that may wait for a listener before whoever passes on the guest's words holds back.
 const MOST_WAITING: usize = 1024;
@@ -60,6 +71,8 @@ pub enum Event {
         seconds: f64,
         /// Processor time in the guest.
         cpu_seconds: f64,
+        /// The programs that took most of it.
+        programs: Vec<Program>,
     },
     /// Something was fetched for the guest, or a layer of an image.
     Fetched {
@@ -291,7 +304,7 @@ mod tests {
             Event::StepFinished { step: text(), seconds: 0.0 },
             Event::StageStarted { index: 0, count: 0, title: text() },
             Event::StageOutput { index: 0, line: text() },
-            Event::StageFinished { index: 0, seconds: 0.0, cpu_seconds: 0.0 },
+            Event::StageFinished { index: 0, seconds: 0.0, cpu_seconds: 0.0, programs: Vec::new() },
             Event::Fetched { url: text(), size: 0, cached: false },
             Event::Warning { message: text() },
             Event::Detail { message: text() },

@@ -15,7 +15,7 @@ pub mod stage;
 pub use archive::{Archive, ArchiveKind};
 pub use base::{Base, BaseLayer, Engine};
 pub use disk::{Disk, Filesystem, FormattedFilesystem, Partition, PartitionKind, SectorSize};
-pub use message::{Failure, FailureKind, FromGuest, FromHost, Job, JobResult};
+pub use message::{Failure, FailureKind, FromGuest, FromHost, Job, JobResult, MAX_PROGRAMS, Program};
 pub use plan::{Plan, PlannedStage};
 pub use stage::Stage;
 

@@ -24,6 +24,9 @@ pub const HEARTBEAT_LOST: u64 = 60;
 /// the heartbeat needs.
 pub const INPUT_WINDOW: u64 = 256 << 10;
 
+/// Most programs of a stage that the guest tells of.
+pub const MAX_PROGRAMS: usize = 12;
+
 /// What the host sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromHost {
@@ -82,6 +85,8 @@ pub enum FromGuest {
         milliseconds: u64,
         /// Processor time of its processes (`getrusage(RUSAGE_CHILDREN)`), in milliseconds.
         cpu_milliseconds: u64,
+        /// The programs that took most of it, the greediest first, at most [`MAX_PROGRAMS`].
+        programs: Vec<Program>,
     },
     /// The command has taken so many bytes more of [`FromHost::Input`].
     InputTaken(u64),
@@ -93,6 +98,17 @@ pub enum FromGuest {
     Done(Box<JobResult>),
     /// The job failed.
     Failed(Failure),
+}
+
+/// All processes of one program in a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Its name, as proc_pid_comm(5) has it: at most 15 bytes.
+    pub name: String,
+    /// How many processes of it ended.
+    pub runs: u64,
+    /// Their processor time in milliseconds. The kernel counts whole hundredths of a second of each process.
+    pub cpu_milliseconds: u64,
 }
 
 /// What a VM is started for.

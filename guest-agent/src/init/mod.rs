@@ -10,6 +10,7 @@ pub use modules::ModuleError;
 pub use mounts::MountError;
 pub use root::RootError;
 
+use crate::process::accounting::Accounting;
 use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
@@ -17,11 +18,14 @@ use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Name of the appliance on its own console and in its own logs.
 const HOSTNAME: &str = "particle-vm";
+
+/// Where the kernel keeps its records of the processes that have ended; in memory.
+const ACCOUNTING: &str = "/run/particle-vm-accounting";
 
 /// What this machine has.
 #[derive(Debug, Default)]
@@ -30,6 +34,8 @@ pub struct Machine {
     pub target: Option<PathBuf>,
     /// The disk that takes archives.
     pub archive: Option<PathBuf>,
+    /// What the kernel writes about each process that ends, if it does.
+    pub accounting: Option<Accounting>,
 }
 
 /// Why the machine cannot be brought up.
@@ -72,17 +78,18 @@ pub fn finish() -> Result<Machine, InitError> {
     mounts::mount_all(mounts::LATE)?;
     mounts::mount_shares()?;
     settings();
+    let accounting = warn("process accounting", Accounting::start(Path::new(ACCOUNTING)));
     loopback_up().map_err(InitError::Loopback)?;
-    Ok(Machine { target: disks.target, archive: disks.archive })
+    Ok(Machine { target: disks.target, archive: disks.archive, accounting })
+}
+
+/// Say that something is missing which is no reason to fail.
+fn warn<T>(what: &str, result: io::Result<T>) -> Option<T> {
+    result.inspect_err(|error| eprintln!("particle-vm agent: cannot set {what}: {error}")).ok()
 }
 
 /// What is good to have and no reason to fail.
 fn settings() {
-    let warn = |what: &str, result: io::Result<()>| {
-        if let Err(error) = result {
-            eprintln!("particle-vm agent: cannot set {what}: {error}");
-        }
-    };
     warn("the host name", nix::unistd::sethostname(HOSTNAME).map_err(io::Error::from));
     // A kernel panic restarts the machine at once, which ends QEMU.
     warn("kernel.panic", fs::write("/proc/sys/kernel/panic", "-1"));

@@ -4,6 +4,7 @@
 //! ask a question, with an environment that has only what is set here, and in a control group of its own, so that
 //! everything it has started can be ended with it.
 
+pub mod accounting;
 mod cgroup;
 mod command;
 pub mod lines;

@@ -1,6 +1,7 @@
 //! `manifest.json`: what went into an image and what came out.
 
 use super::Format;
+use crate::event::Program;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -242,6 +243,9 @@ pub struct Timing {
     /// Processor time in the guest, of a stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
+    /// The programs that took most of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<Program>,
 }
 
 /// Where something took its time.

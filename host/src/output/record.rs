@@ -3,7 +3,7 @@
 use super::OutputError;
 use super::manifest::{Timing, TimingKind};
 use crate::error::Error;
-use crate::event::{self, Event, Events};
+use crate::event::{self, Event, Events, Program};
 use crate::workspace::Workspace;
 use std::collections::HashMap;
 use std::fs::File;
@@ -198,7 +198,13 @@ impl<W: Write> Writer<W> {
             Event::StepProgress { .. } | Event::Output { .. } => Ok(()),
             Event::StepFinished { step, seconds } => {
                 self.line(format_args!("{step}: done in {seconds:.1} s"))?;
-                self.timings.push(Timing { kind: TimingKind::Step, name: step, seconds, cpu_seconds: None });
+                self.timings.push(Timing {
+                    kind: TimingKind::Step,
+                    name: step,
+                    seconds,
+                    cpu_seconds: None,
+                    programs: Vec::new(),
+                });
                 Ok(())
             }
             Event::StageStarted { index, title, .. } => {
@@ -207,10 +213,14 @@ impl<W: Write> Writer<W> {
                 Ok(())
             }
             Event::StageOutput { line, .. } => self.guest_line(format_args!("  {line}")),
-            Event::StageFinished { index, seconds, cpu_seconds } => {
+            Event::StageFinished { index, seconds, cpu_seconds, programs } => {
                 let name = self.titles.remove(&index).unwrap_or_else(|| index.to_string());
                 self.line(format_args!("stage {name}: done in {seconds:.1} s, {cpu_seconds:.1} s of processor time"))?;
-                self.timings.push(Timing { kind: TimingKind::Stage, name, seconds, cpu_seconds: Some(cpu_seconds) });
+                if !programs.is_empty() {
+                    self.line(format_args!("  of that {}", listed(&programs)))?;
+                }
+                let (kind, cpu_seconds) = (TimingKind::Stage, Some(cpu_seconds));
+                self.timings.push(Timing { kind, name, seconds, cpu_seconds, programs });
                 Ok(())
             }
             Event::Fetched { url, size, cached } => {
@@ -223,6 +233,12 @@ impl<W: Write> Writer<W> {
             Event::LogKept { .. } => Ok(()),
         }
     }
+}
+
+/// `dpkg 12.3 s (40 x), sh 3.0 s (200 x)`.
+fn listed(programs: &[Program]) -> String {
+    let one = |Program { name, runs, cpu_seconds }: &Program| format!("{name} {cpu_seconds:.1} s ({runs} x)");
+    programs.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -245,12 +261,13 @@ mod tests {
         step.finish();
         stage(&events);
         tokio::task::yield_now().await;
-        events.send(Event::StageFinished { index: 0, seconds: 2.0, cpu_seconds: 1.0 });
+        let programs = vec![Program { name: "dpkg".into(), runs: 2, cpu_seconds: 0.5 }];
+        events.send(Event::StageFinished { index: 0, seconds: 2.0, cpu_seconds: 1.0, programs });
         let timings = record.finish(&path).unwrap();
         assert_eq!(timings.iter().map(|timing| timing.name.as_str()).collect::<Vec<_>>(), ["start VM", "1/1 apt"]);
         let log = std::fs::read_to_string(path).unwrap();
-        assert_eq!(log.lines().count(), 5, "{log}");
-        assert!(log.contains("]   Unpacking hello\n"), "{log}");
+        assert_eq!(log.lines().count(), 6, "{log}");
+        assert!(log.contains("]   Unpacking hello\n") && log.contains("  of that dpkg 0.5 s (2 x)\n"), "{log}");
         record.succeed();
         drop(record);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -263,7 +280,7 @@ mod tests {
         for line in ["one", "two", "three"] {
             writer.event(Event::StageOutput { index: 0, line: line.into() }).unwrap();
         }
-        writer.event(Event::StageFinished { index: 0, seconds: 1.0, cpu_seconds: 1.0 }).unwrap();
+        writer.event(Event::StageFinished { index: 0, seconds: 1.0, cpu_seconds: 1.0, programs: Vec::new() }).unwrap();
         let log = String::from_utf8(writer.out).unwrap();
         assert_eq!(log.lines().count(), 3, "{log}");
         assert!(log.contains("one") && log.contains("left out") && log.contains("done in"), "{log}");

@@ -79,7 +79,7 @@ mod tests {
         let mut stages = Stages::default();
         let start = |index, title: &str| Event::StageStarted { index, count: 2, title: title.into() };
         stages.follow(&start(0, "1/2 apt"));
-        stages.follow(&Event::StageFinished { index: 0, seconds: 1.0, cpu_seconds: 1.0 });
+        stages.follow(&Event::StageFinished { index: 0, seconds: 1.0, cpu_seconds: 1.0, programs: Vec::new() });
         assert_eq!(stages.current(), None);
         stages.follow(&start(1, "2/2 run"));
         assert_eq!(stages.current(), Some("2/2 run"));

@@ -29,6 +29,7 @@ pub(crate) mod stop;
 mod terminal;
 mod tsc;
 pub mod virtiofs;
+mod words;
 
 pub(crate) use accel::device as kvm_device;
 pub use accel::{Accel, Accelerator, NoKvm, open_kvm};

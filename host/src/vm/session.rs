@@ -14,12 +14,11 @@ use super::printer::Printer;
 use super::progress::Progress;
 use super::proxy::Proxy;
 use super::terminal::{Resized, Stream, Terminal, Typed, Window};
+use super::words;
 use crate::cancel;
-use crate::clean;
-use crate::event::{Event, Events, Unit};
+use crate::event::{Events, Unit};
 use particle_vm_protocol::message::{Exec, HEARTBEAT_LOST};
 use particle_vm_protocol::{FailureKind, FromGuest, FromHost, Job, JobResult};
-use std::borrow::Cow;
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
@@ -37,9 +36,6 @@ const START_AGAIN: Duration = Duration::from_secs(60);
 /// How long the guest may take to unmount everything and switch off.
 const POWER_OFF_KVM: Duration = Duration::from_secs(30);
 const POWER_OFF_TCG: Duration = Duration::from_secs(120);
-
-/// Most bytes of a line or title that listeners are told.
-const MAX_LINE: usize = 8 << 10;
 
 /// Bytes that may wait for the guest before the user is asked for more input.
 const MOST_INPUT: usize = 1 << 20;
@@ -256,22 +252,12 @@ impl Session {
     /// # Errors
     /// When the guest speaks of stages out of their turn.
     fn forward(&self, message: FromGuest, progress: &mut Progress) -> Result<(), LinkError> {
-        self.events.send(match message {
-            FromGuest::StageStarted { index, title } => {
-                progress.started(index)?;
-                Event::StageStarted { index, count: progress.count(), title: shown(title) }
-            }
-            FromGuest::Output { index, line } => Event::StageOutput { index, line: shown(line) },
-            FromGuest::StageFinished { index, milliseconds, cpu_milliseconds } => {
-                progress.finished(index)?;
-                if let Some(proxy) = &self.network {
-                    proxy.settle();
-                }
-                let seconds = |milliseconds: u64| Duration::from_millis(milliseconds).as_secs_f64();
-                Event::StageFinished { index, seconds: seconds(milliseconds), cpu_seconds: seconds(cpu_milliseconds) }
-            }
-            _ => return Ok(()),
-        });
+        if let (FromGuest::StageFinished { .. }, Some(proxy)) = (&message, &self.network) {
+            proxy.settle();
+        }
+        if let Some(event) = words::event(message, progress)? {
+            self.events.send(event);
+        }
         Ok(())
     }
 
@@ -319,16 +305,6 @@ async fn greeted(machine: &mut Machine, link: &mut Link, deadline: Duration) -> 
     match timeout(deadline, hello).await {
         Ok(hello) => hello,
         Err(_) => Err(VmError::NoHello { seconds: deadline.as_secs(), console: machine.console() }),
-    }
-}
-
-/// `line` without what would steer a terminal, and as short as the agent promises; what runs in the guest may have taken
-/// the agent's place.
-fn shown(mut line: String) -> String {
-    line.truncate(line.floor_char_boundary(MAX_LINE));
-    match clean::line(&line) {
-        Cow::Borrowed(_) => line,
-        Cow::Owned(clean) => clean,
     }
 }
 
