@@ -37,6 +37,8 @@ pub enum Template {
     SystemdBoot,
     /// A bootable container, as an OCI archive
     ParticleOsBase,
+    /// That container on a disk
+    ParticleOsDisk,
 }
 
 impl Template {
@@ -47,6 +49,7 @@ impl Template {
             Self::QemuFormats => include_str!("../../../recipes/qemu-formats.yml"),
             Self::SystemdBoot => include_str!("../../../recipes/systemd-boot.yml"),
             Self::ParticleOsBase => include_str!("../../../recipes/particle-os-base.yml"),
+            Self::ParticleOsDisk => include_str!("../../../recipes/particle-os-disk.yml"),
         }
     }
 }

@@ -3,8 +3,9 @@
 use super::images::Images;
 use super::{EXIT_CODES, stdout};
 use crate::dirs::Dirs;
+use crate::engine::look;
 use crate::error::{Class, Result};
-use crate::inspect::{self, Engine, Input};
+use crate::inspect::Engine;
 use crate::source::{Image, Reference};
 use crate::store::Store;
 use crate::ui::{Ui, inspection};
@@ -44,20 +45,7 @@ impl Inspect {
         let store = Store::open_waiting(dirs.store()).await?;
         let options = self.images.options(ARCHITECTURE);
         let image = Image::fetch(&reference, &options, &store, &dirs, ui.events()).await?;
-        let own = image.clone();
-        let look = move |layers: &mut dyn Iterator<Item = _>| {
-            let (reference, origin) = (own.reference.to_string(), own.reference.origin());
-            let input = Input {
-                reference: &reference,
-                origin: origin.as_deref(),
-                digest: &own.digest,
-                config_digest: &own.config_digest,
-                manifest: &own.manifest,
-                config: &own.config,
-            };
-            inspect::image(input, layers)
-        };
-        let report = image.read_layers(ui.events(), look).await??;
+        let report = look(&image, ui.events()).await?;
         if self.json {
             stdout::print_json(&report)?;
         } else {

@@ -1,6 +1,6 @@
 //! The container image that a recipe starts from: fetched, looked at, and put where the guest reads it.
 
-use super::EngineError;
+use super::{EngineError, look};
 use crate::dirs::Dirs;
 use crate::error::{Classify, Result};
 use crate::event::Events;
@@ -20,9 +20,6 @@ const FOLDER: &str = "base";
 /// Smallest disk that a container image gets when its recipe does not say.
 const LEAST: u64 = 4 * GIB;
 
-/// Labels that say that an image is to be deployed: bootc's ("Image layout" of its documentation), and ostree's own.
-const DEPLOYED: [&str; 2] = ["containers.bootc", "ostree.bootable"];
-
 /// A container image that has been fetched.
 #[derive(Debug)]
 pub struct Fetched {
@@ -41,7 +38,9 @@ impl Fetched {
         let store = Store::open_waiting(dirs.store()).await?;
         let options = source::Options::new(recipe.architecture.name());
         let image = Image::fetch(&reference, &options, &store, dirs, events).await?;
-        let facts = facts(&image, recipe.engine);
+        let report = look::look(&image, events).await?;
+        let facts = facts(&image, look::engine(&report, recipe.engine)?, report.facts.bytes);
+        look::warn(&report, events);
         if recipe.disk.is_none() && recipe.makes_disk() {
             recipe.disk = Some(Disk { size: Size(disk_size(facts.content_bytes)), ..Disk::default() });
         }
@@ -74,8 +73,8 @@ fn reference(recipe: &Recipe) -> Result<Option<Reference>> {
     Ok(Some(text.parse::<Reference>().map_err(wrong)?.within(recipe.folder())))
 }
 
-/// What a plan says about an image. `engine` is the recipe's wish.
-fn facts(image: &Image, engine: Option<Engine>) -> BaseFacts {
+/// What a plan says about an image whose files have `content_bytes`.
+fn facts(image: &Image, engine: Engine, content_bytes: u64) -> BaseFacts {
     let config: Value = serde_json::from_slice(&image.config).unwrap_or_default();
     let created = config["created"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
     let layers = image.layers.iter().enumerate().map(|(number, layer)| BaseLayer {
@@ -85,7 +84,7 @@ fn facts(image: &Image, engine: Option<Engine>) -> BaseFacts {
         size: layer.size,
     });
     let base = Base {
-        engine: engine.unwrap_or_else(|| self::engine(&config)),
+        engine,
         layers: layers.collect(),
         manifest: canonical(&image.manifest),
         digest: image.digest.clone(),
@@ -95,25 +94,7 @@ fn facts(image: &Image, engine: Option<Engine>) -> BaseFacts {
         origin: image.reference.origin().unwrap_or_default(),
         bootloader: Bootloader::default(),
     };
-    let content_bytes = image.layers.iter().map(|layer| unpacked(&layer.media_type, layer.size)).sum();
     BaseFacts { base, content_bytes }
-}
-
-/// Which way an image that says nothing about it itself becomes a system.
-fn engine(config: &Value) -> Engine {
-    let labels = &config["config"]["Labels"];
-    let is_set = |label: &str| matches!(labels[label].as_str(), Some("1" | "true"));
-    if DEPLOYED.into_iter().any(is_set) { Engine::NativeOstree } else { Engine::Plain }
-}
-
-/// About how many bytes come out of a layer: rather too many, the disk is sparse.
-fn unpacked(media_type: &str, size: u64) -> u64 {
-    let factor = match media_type {
-        gzip if gzip.ends_with("gzip") => 3,
-        zstd if zstd.ends_with("zstd") => 4,
-        _ => 1,
-    };
-    size.saturating_mul(factor)
 }
 
 /// The disk for so much content: as much again for the next update, and something to live in.
@@ -132,15 +113,6 @@ fn canonical(text: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn the_label_decides() {
-        let config = |labels: Value| json!({ "config": { "Labels": labels } });
-        assert_eq!(engine(&config(json!({ "containers.bootc": "1" }))), Engine::NativeOstree);
-        assert_eq!(engine(&config(json!({ "containers.bootc": "0" }))), Engine::Plain);
-        assert_eq!(engine(&json!({})), Engine::Plain);
-    }
 
     #[test]
     fn a_manifest_is_sorted() {
@@ -154,6 +126,5 @@ mod tests {
     fn a_disk_has_room_for_an_update() {
         assert_eq!(disk_size(100), 4 * GIB);
         assert_eq!(disk_size(3 * GIB), 7 * GIB);
-        assert_eq!(unpacked("application/vnd.oci.image.layer.v1.tar+gzip", 10), 30);
     }
 }

@@ -3,6 +3,7 @@
 use crate::apt::Reason;
 use crate::boot::BootError;
 use crate::error::{Class, Classify};
+use crate::inspect::{Engine, Finding, Report, Severity};
 use crate::vm::VmError;
 use particle_vm_protocol::stage::Firmware;
 use std::io;
@@ -50,6 +51,9 @@ pub enum EngineError {
         #[source]
         source: BootError,
     },
+    /// No disk can be made of the container image as it is.
+    #[error("no engine makes a disk of {} as it is: {}", .0.reference, .0.engine.reason)]
+    Unfit(Box<Report>),
     /// `SOURCE_DATE_EPOCH` is no date.
     #[error("SOURCE_DATE_EPOCH is `{value}`, and no number of seconds since 1970")]
     SourceDate {
@@ -102,7 +106,7 @@ impl Classify for EngineError {
     fn class(&self) -> Class {
         match self {
             Self::Network { .. } | Self::Untrusted { .. } => Class::Network,
-            Self::Refused { .. } => Class::Build,
+            Self::Refused { .. } | Self::Unfit(_) => Class::Build,
             Self::Tests { source, .. } => source.class(),
             Self::SourceDate { .. } => Class::Usage,
             Self::Archives => Class::Internal,
@@ -134,6 +138,11 @@ impl Classify for EngineError {
                     .into(),
             ),
             Self::Tests { source, .. } => source.advice(),
+            Self::Unfit(_) => Some(
+                "change the image, or write `engine: native-ostree` or `engine: plain` to go on all the same; \
+                 `particle-vm inspect` tells all that is in it"
+                    .into(),
+            ),
             Self::SourceDate { .. } => Some("unset it, or set it to what `date +%s` prints".into()),
             Self::Archives | Self::File { .. } => None,
         }
@@ -151,7 +160,18 @@ impl Classify for EngineError {
             }
             Self::Untrusted { source, .. } | Self::Refused { source, .. } => source.details(),
             Self::Tests { source, .. } => source.details(),
+            Self::Unfit(report) => Some(unfit(report)),
             Self::SourceDate { .. } | Self::Archives | Self::File { .. } => None,
         }
     }
+}
+
+/// What keeps an image from becoming a disk, each with what to change.
+fn unfit(report: &Report) -> String {
+    if report.engine.candidate == Engine::Bootc {
+        return "only bootc's composefs backend boots such an image, and there is no engine for that".into();
+    }
+    let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let told = errors.map(|Finding { code, message, remedy, .. }| format!("{code}: {message}\n    {remedy}"));
+    told.collect::<Vec<_>>().join("\n")
 }

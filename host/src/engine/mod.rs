@@ -7,10 +7,12 @@ mod error;
 mod explain;
 mod files;
 mod host;
+mod look;
 mod prepare;
 pub mod shell;
 
 pub use build::{Build, Made};
 pub use error::{EngineError, Fate};
 pub use host::{Host, Sources};
+pub use look::look;
 pub use prepare::{Options, Prepared, default_output, prepare};

@@ -1,0 +1,53 @@
+//! What is in a container image, for the verbs that go by it.
+
+use super::EngineError;
+use crate::error::Result;
+use crate::event::Events;
+use crate::inspect::{self, Input, Report, Severity};
+use crate::source::Image;
+use particle_vm_protocol::Engine;
+
+/// Look into `image`, whose layers are read for it.
+///
+/// # Errors
+/// When a layer is not what its digests say, or holds what no image may hold.
+pub async fn look(image: &Image, events: &Events) -> Result<Report> {
+    let own = image.clone();
+    let look = move |layers: &mut dyn Iterator<Item = _>| {
+        let (reference, origin) = (own.reference.to_string(), own.reference.origin());
+        let input = Input {
+            reference: &reference,
+            origin: origin.as_deref(),
+            digest: &own.digest,
+            config_digest: &own.config_digest,
+            manifest: &own.manifest,
+            config: &own.config,
+        };
+        inspect::image(input, layers)
+    };
+    Ok(image.read_layers(events, look).await??)
+}
+
+/// The engine that makes a disk of the image in `report`: what the recipe wishes, or what the image is made for.
+///
+/// # Errors
+/// When the recipe wishes nothing, and no engine fits the image as it is.
+pub(super) fn engine(report: &Report, wish: Option<Engine>) -> Result<Engine> {
+    match (wish, report.engine.name) {
+        (Some(wish), _) => Ok(wish),
+        (None, inspect::Engine::NativeOstree) => Ok(Engine::NativeOstree),
+        (None, inspect::Engine::Plain) => Ok(Engine::Plain),
+        (None, inspect::Engine::Bootc | inspect::Engine::None) => {
+            Err(EngineError::Unfit(Box::new(report.clone())).into())
+        }
+    }
+}
+
+/// Tell what is wrong with an image and no reason to refuse it: how much of it there is.
+pub(super) fn warn(report: &Report, events: &Events) {
+    let warnings = report.findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
+    if warnings > 0 {
+        let (reference, s) = (&report.reference, if warnings == 1 { "" } else { "s" });
+        events.warn(format!("{warnings} warning{s} about the image: see `particle-vm inspect {reference}`"));
+    }
+}
