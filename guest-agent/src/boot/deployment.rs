@@ -138,7 +138,8 @@ fn with_systemd_boot(context: &Context, plan: &Plan, base: &Base, tree: &Tree) -
     tree.write(&unit, UNIT.replace("@PARTUUID@", &esp.uuid), 0o644)?;
     tree.symlink(&format!("../{UNIT_NAME}"), &format!("/etc/systemd/system/multi-user.target.wants/{UNIT_NAME}"))?;
     // What the unit does later; the script is ours, and so is the shell.
-    let script = Command::new("/bin/sh").args(["-s", "--", paths::TARGET]).arg(&root).input(SYNC);
+    let boot = format!("{}/boot", paths::TARGET);
+    let script = Command::new("/bin/sh").args(["-s", "--", paths::TARGET, &boot]).arg(&root).input(SYNC);
     context.run(&script)
 }
 

@@ -8,6 +8,7 @@
 use super::ArchiveError;
 use super::sparse;
 use super::walk::walk;
+use crate::layer::WHITEOUT;
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
@@ -21,9 +22,6 @@ const MAX_ID: u64 = 0o7_777_777;
 
 /// Largest size in a ustar header: 11 octal digits.
 const MAX_SIZE: u64 = 0o77_777_777_777;
-
-/// Names that mean something else in a layer (image-spec, layer.md, "Whiteouts").
-const WHITEOUT: &[u8] = b".wh.";
 
 /// A record of a pax header.
 type Record = (String, Vec<u8>);
@@ -76,15 +74,18 @@ impl<W: Write> Writer<'_, W> {
         let mut header = self.header(data);
         let mut records = Vec::new();
         set_name(&mut header, &name, &mut records);
+        owner(data, &mut header, &mut records);
         if data.nlink() > 1 && !kind.is_dir() {
             if let Some(first) = self.linked.get(&(data.dev(), data.ino())).cloned() {
                 header.set_entry_type(EntryType::Link);
                 set_link(&mut header, &first, &mut records);
-                return self.append(header, &records, io::empty());
+                // Engines set the owner of each name, which takes the file's capabilities away.
+                self.attributes(inside, &mut records)?;
+                return self.append(inside, header, &records, io::empty());
             }
             self.linked.insert((data.dev(), data.ino()), name);
         }
-        self.attributes(inside, data, &mut header, &mut records)?;
+        self.attributes(inside, &mut records)?;
         if kind.is_file() {
             return self.file(inside, data, header, records);
         }
@@ -101,7 +102,7 @@ impl<W: Write> Writer<'_, W> {
             if kind.is_char_device() { EntryType::Char } else { EntryType::Block }
         };
         header.set_entry_type(entry_type);
-        self.append(header, &records, io::empty())
+        self.append(inside, header, &records, io::empty())
     }
 
     /// What every entry says of itself.
@@ -113,25 +114,8 @@ impl<W: Write> Writer<'_, W> {
         header
     }
 
-    /// Owner and extended attributes.
-    fn attributes(
-        &self,
-        inside: &Path,
-        data: &Metadata,
-        header: &mut Header,
-        records: &mut Vec<Record>,
-    ) -> Result<(), ArchiveError> {
-        for (key, id) in [("uid", u64::from(data.uid())), ("gid", u64::from(data.gid()))] {
-            let short = if id > MAX_ID { 0 } else { id };
-            if key == "uid" {
-                header.set_uid(short)
-            } else {
-                header.set_gid(short)
-            }
-            if id > MAX_ID {
-                records.push((key.into(), id.to_string().into_bytes()));
-            }
-        }
+    /// Extended attributes.
+    fn attributes(&self, inside: &Path, records: &mut Vec<Record>) -> Result<(), ArchiveError> {
         let path = self.root.join(inside);
         let mut names: Vec<_> = xattr::list(&path).map_err(ArchiveError::read(inside))?.collect();
         names.sort_unstable();
@@ -165,7 +149,12 @@ impl<W: Write> Writer<'_, W> {
             let (header, blocks) = sparse::header(&header, &map, data.len());
             let content = map.reader(file);
             let length = map.stored();
-            return self.append(header, &records, blocks.as_slice().chain(Exactly { file: content, left: length }));
+            return self.append(
+                inside,
+                header,
+                &records,
+                blocks.as_slice().chain(Exactly { file: content, left: length }),
+            );
         }
         header.set_entry_type(EntryType::Regular);
         if data.len() > MAX_SIZE {
@@ -173,16 +162,36 @@ impl<W: Write> Writer<'_, W> {
         } else {
             header.set_size(data.len());
         }
-        self.append(header, &records, Exactly { file, left: data.len() })
+        self.append(inside, header, &records, Exactly { file, left: data.len() })
     }
 
-    fn append(&mut self, mut header: Header, records: &[Record], content: impl Read) -> Result<(), ArchiveError> {
+    fn append(
+        &mut self,
+        inside: &Path,
+        mut header: Header,
+        records: &[Record],
+        content: impl Read,
+    ) -> Result<(), ArchiveError> {
         header.set_cksum();
         let records = records.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
         self.builder.append_pax_extensions(records).map_err(ArchiveError::Write)?;
-        let content = Checked { content, check: self.check };
+        let content = Checked { content, inside, check: self.check };
         self.builder.append(&header, content).map_err(ArchiveError::Write)
     }
+}
+
+/// The owner of an entry: in the header, or in records for numbers that have no room there.
+fn owner(data: &Metadata, header: &mut Header, records: &mut Vec<Record>) {
+    let mut short = |key: &str, id: u32| {
+        let id = u64::from(id);
+        if id <= MAX_ID {
+            return id;
+        }
+        records.push((key.into(), id.to_string().into_bytes()));
+        0
+    };
+    header.set_uid(short("uid", data.uid()));
+    header.set_gid(short("gid", data.gid()));
 }
 
 /// The name of an entry: in the header, in both of its fields, or in a record.
@@ -255,16 +264,17 @@ impl<R: Read> Read for Exactly<R> {
     }
 }
 
-/// Asks now and then whether to go on.
+/// Asks now and then whether to go on, and says what cannot be read.
 struct Checked<'a, R> {
     content: R,
+    inside: &'a Path,
     check: &'a dyn Fn() -> Result<(), ArchiveError>,
 }
 
 impl<R: Read> Read for Checked<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         (self.check)().map_err(io::Error::other)?;
-        self.content.read(buffer)
+        self.content.read(buffer).map_err(ArchiveError::read(self.inside)).map_err(io::Error::other)
     }
 }
 

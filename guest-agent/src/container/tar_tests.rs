@@ -1,6 +1,7 @@
 use super::*;
 use crate::container::walk::newest_before;
 use crate::fixtures::Folder;
+use crate::layer::{Kind, Layer};
 use std::ffi::OsStr;
 use std::fs::{FileTimes, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
@@ -67,12 +68,14 @@ fn everything_comes_out_as_it_went_in() {
     let folder = tree("tar-out", false);
     let bytes = archive(folder.path()).unwrap();
     let mut seen = Vec::new();
+    let owner = fs::metadata(folder.path()).unwrap();
     let mut archive = ::tar::Archive::new(bytes.as_slice());
     for entry in archive.entries().unwrap() {
         let mut entry = entry.unwrap();
         let path = entry.path_bytes().into_owned();
         let header = entry.header().clone();
         assert_eq!((header.username_bytes(), header.groupname_bytes()), (Some(&b""[..]), Some(&b""[..])));
+        assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (owner.uid().into(), owner.gid().into()));
         assert!(header.mtime().unwrap() <= LATEST);
         match path.as_slice() {
             b"etc/a" => assert_eq!(header.mtime().unwrap(), 1_600_000_000),
@@ -98,6 +101,20 @@ fn everything_comes_out_as_it_went_in() {
             .all(|name| !["dev/", "run/", "tmp/"].iter().any(|top| name.len() > top.len() && name.starts_with(top)))
     );
     assert!(seen.contains(&b"dev/".to_vec()) && seen.contains(&b"etc/\xff\xfe".to_vec()), "{names:?}");
+}
+
+#[test]
+fn what_reads_layers_reads_it() {
+    let folder = tree("tar-layer", false);
+    let bytes = archive(folder.path()).unwrap();
+    let mut layer = Layer::new(bytes.as_slice());
+    let mut entries = Vec::new();
+    while let Some(entry) = layer.next_entry().unwrap() {
+        entries.push(entry);
+    }
+    let same = entries.iter().find(|entry| entry.path == b"usr/bin/same").unwrap();
+    assert_eq!(same.kind, Kind::Link(b"etc/b".to_vec()));
+    assert_eq!(same.uid, fs::metadata(folder.path()).unwrap().uid());
 }
 
 #[test]

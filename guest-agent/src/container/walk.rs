@@ -1,16 +1,13 @@
 //! All that is in a tree, in an order that does not depend on the file system.
 
 use super::ArchiveError;
+use crate::layer::MOUNTED_OVER;
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-/// Folders that a running system mounts something on: they are there, and what lies in them belongs to the build.
-/// (ostree-ext leaves the same ones empty when it imports a layer.)
-const EMPTY: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
 
 /// Visits what is in the tree at `root`, a folder before what it contains, and names in the order of their bytes. The
 /// root itself comes first, as an empty path. Paths are relative to the root, and no link is followed.
@@ -32,7 +29,7 @@ fn enter(
     let path = root.join(inside);
     let data = fs::symlink_metadata(&path).map_err(ArchiveError::read(inside))?;
     visit(inside, &data)?;
-    if !data.is_dir() || EMPTY.iter().any(|empty| inside.as_os_str() == *empty) {
+    if !data.is_dir() || MOUNTED_OVER.iter().any(|empty| inside.as_os_str() == *empty) {
         return Ok(());
     }
     let names: io::Result<Vec<OsString>> =

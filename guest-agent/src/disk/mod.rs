@@ -174,14 +174,15 @@ impl Mounted<'_> {
     /// Make the deployment bootable, unmount everything and write it out. Gives how many bytes the files occupy.
     ///
     /// # Errors
-    /// When a tool fails, or something cannot be written.
+    /// When a tool fails, or something cannot be written. What is mounted is unmounted then too: `tree`, the last of the
+    /// parameters and so the first to go, holds it open.
     pub fn finish_deployment(
         self,
         context: &Context,
         plan: &Plan,
         base: &Base,
-        tree: Tree,
         deployment: Deployment,
+        tree: Tree,
     ) -> Result<u64, Failure> {
         boot::deployment::install(context, plan, base, &tree, self.device.path(), &self.partitions)?;
         drop(tree);

@@ -5,10 +5,12 @@
 //! attribute for the end of the record, knows sparse files in one of their four forms only, and sizes of more than 8 GiB
 //! in PAX archives not when it is to leave the records alone.
 
+mod attributes;
 mod content;
 mod records;
 mod sparse;
 
+pub use attributes::{apply, set_time};
 pub use content::Content;
 pub use records::Xattr;
 
@@ -22,6 +24,9 @@ pub const WHITEOUT: &[u8] = b".wh.";
 
 /// The whiteout of everything that lower layers have in a folder.
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// Folders that a running system mounts something on: what lies in them belongs to whoever made the tree, and not to it.
+pub const MOUNTED_OVER: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
 
 /// A block of an archive.
 const BLOCK: usize = 512;
@@ -171,19 +176,20 @@ impl<R: Read> Layer<R> {
     }
 
     fn entry(&mut self, header: &tar::Header, records: Records) -> Result<Entry, LayerError> {
-        let path = clean(records.path(header), false)?;
+        let path = clean(records.path(header))?;
         if path.len() > MAX_PATH {
             return Err(LayerError::Broken(format!("a path of {} bytes", path.len())));
+        }
+        // The whiteouts of a folder itself and of the one above it.
+        if path.ends_with(b"/.wh..") || path.ends_with(b"/.wh...") || [&b".wh.."[..], b".wh..."].contains(&&*path) {
+            return Err(LayerError::Outside { path: shown(&path) });
         }
         self.check_links(&path)?;
         let kind = kind(header, &records, &path)?;
         let is_file = kind == Kind::File;
         self.expect(records.size(header)?);
-        if !is_file && self.stored > 0 {
-            // Some programs write the size of a folder, or of the file that a hard link leads to, and no content.
-            if !matches!(kind, Kind::Folder | Kind::Link(_)) {
-                return Err(LayerError::Broken(format!("`{}` has content and is no file", shown(&path))));
-            }
+        if !is_file {
+            // Some programs write the size of a folder, or of the file that a link leads to, and no content.
             self.expect(0);
         }
         self.size = self.stored;
@@ -195,9 +201,9 @@ impl<R: Read> Layer<R> {
             _ => drop(self.links.remove(&path)),
         }
         Ok(Entry {
-            mode: header.mode().map_err(|error| broken(&error))? & 0o7777,
-            uid: records.id("uid", header.uid())?,
-            gid: records.id("gid", header.gid())?,
+            mode: or_blank(&header.as_old().mode, header.mode()).map_err(|error| broken(&error))? & 0o7777,
+            uid: records.id("uid", or_blank(&header.as_old().uid, header.uid()))?,
+            gid: records.id("gid", or_blank(&header.as_old().gid, header.gid()))?,
             mtime: records.mtime(header)?,
             xattrs: records.xattrs()?,
             size: self.size,
@@ -296,6 +302,11 @@ fn broken(error: &io::Error) -> LayerError {
     LayerError::Broken(error.to_string())
 }
 
+/// The number of a field, 0 where nothing is written: some programs leave the fields of hard links blank.
+fn or_blank<T: From<u8>>(field: &[u8], number: io::Result<T>) -> io::Result<T> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(T::from(0)) } else { number }
+}
+
 fn kind(header: &tar::Header, records: &Records, path: &[u8]) -> Result<Kind, LayerError> {
     let device = || {
         let number =
@@ -309,7 +320,7 @@ fn kind(header: &tar::Header, records: &Records, path: &[u8]) -> Result<Kind, La
         }
         tar::EntryType::Directory => Kind::Folder,
         tar::EntryType::Symlink => Kind::Symlink(records.link(header)),
-        tar::EntryType::Link => Kind::Link(clean(records.link(header), true)?),
+        tar::EntryType::Link => Kind::Link(clean(records.link(header))?),
         tar::EntryType::Char => device().map(|(major, minor)| Kind::Character(major, minor))?,
         tar::EntryType::Block => device().map(|(major, minor)| Kind::Block(major, minor))?,
         tar::EntryType::Fifo => Kind::Fifo,
@@ -317,10 +328,11 @@ fn kind(header: &tar::Header, records: &Records, path: &[u8]) -> Result<Kind, La
     })
 }
 
-/// A path without `.` and double slashes. The target of a hard link may be `absolute`, seen from the root of the image.
-fn clean(path: Vec<u8>, absolute: bool) -> Result<Vec<u8>, LayerError> {
+/// A path without `.` and double slashes, seen from the root of the image: the specification says nothing of absolute
+/// names, and container engines take them so.
+fn clean(path: Vec<u8>) -> Result<Vec<u8>, LayerError> {
     let names = path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
-    if (path.starts_with(b"/") && !absolute) || names.clone().any(|name| name == b"..") || path.contains(&0) {
+    if names.clone().any(|name| name == b"..") || path.contains(&0) {
         return Err(LayerError::Outside { path: shown(&path) });
     }
     Ok(names.collect::<Vec<_>>().join(&b'/'))

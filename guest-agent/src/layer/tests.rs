@@ -61,12 +61,12 @@ fn refused(entries: &[(tar::Header, &[u8])]) -> String {
 
 #[test]
 fn names_that_lead_out_are_refused() {
-    for name in ["../x", "a/../../x", "/etc/passwd", "a/.."] {
+    for name in ["../x", "a/../../x", "/..", "a/..", ".wh..", "a/.wh..."] {
         assert!(refused(&[file(name, b"")]).contains("leads out of the image"), "{name}");
     }
     let out = refused(&[link("a", "../../etc/shadow", tar::EntryType::Link)]);
     assert_eq!(out, "`../../etc/shadow` in the layer leads out of the image");
-    let entries = read(&archive(&[file("./a//b/./c", b"x"), link("d", "/a/b/c", tar::EntryType::Link)])).unwrap();
+    let entries = read(&archive(&[file("/a//b/./c", b"x"), link("d", "/a/b/c", tar::EntryType::Link)])).unwrap();
     assert_eq!(entries[0].0.path, b"a/b/c");
     assert_eq!(entries[1].0.kind, Kind::Link(b"a/b/c".to_vec()));
 }

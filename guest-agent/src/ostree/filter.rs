@@ -2,7 +2,7 @@
 //! the default configuration and becomes `/usr/etc`; what lies in folders that exist in a running system only is left out.
 
 use crate::context::Context;
-use crate::layer::{Entry, Kind, Layer, LayerError, Xattr, shown};
+use crate::layer::{Entry, Kind, Layer, LayerError, MOUNTED_OVER, Xattr, shown};
 use crate::report::{self, Explain};
 use crate::tree::Tree;
 use nix::sys::stat::fstat;
@@ -15,9 +15,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use xattr::FileExt;
 
-/// Folders whose content is of a running system.
-const TRANSIENT: [&[u8]; 5] = [b"run", b"tmp", b"proc", b"sys", b"dev"];
-
 /// Copies a layer.
 pub struct Filter<'a> {
     context: &'a Context,
@@ -25,8 +22,10 @@ pub struct Filter<'a> {
     below: Option<&'a Tree>,
     /// Largest file, in bytes: a disk holds no larger one, and holes cost nothing in the layer.
     largest: u64,
-    /// The files of the layer so far.
+    /// The files and links of the layer so far.
     files: BTreeSet<Vec<u8>>,
+    /// Its folders so far.
+    folders: Vec<Entry>,
     etc: Option<Configuration>,
 }
 
@@ -40,14 +39,15 @@ enum Configuration {
 impl<'a> Filter<'a> {
     /// For one layer.
     pub fn new(context: &'a Context, below: Option<&'a Tree>, largest: u64) -> Self {
-        Self { context, below, largest, files: BTreeSet::new(), etc: None }
+        Self { context, below, largest, files: BTreeSet::new(), folders: Vec::new(), etc: None }
     }
 
-    /// Write the archive in `input` to `output`, as ostree-commit(1) is to have it.
+    /// Write the archive in `input` to `output`, as ostree-commit(1) is to have it. Gives the folders in it: of one that
+    /// lower layers have too, ostree-checkout(1) would keep theirs.
     ///
     /// # Errors
     /// When the layer is broken or holds what must not be in a commit, and when `output` takes no more.
-    pub fn copy(mut self, input: impl Read, output: &mut dyn Write) -> Result<(), Failure> {
+    pub fn copy(mut self, input: impl Read, output: &mut dyn Write) -> Result<Vec<Entry>, Failure> {
         let mut layer = Layer::new(input);
         let mut archive = tar::Builder::new(output);
         // A layer may be empty, and a commit has a root.
@@ -72,18 +72,20 @@ impl<'a> Filter<'a> {
                 }
                 _ => append(&mut archive, &entry, layer.content()).explain(FailureKind::Input, explain)?,
             }
-            if matches!(entry.kind, Kind::File | Kind::Link(_)) {
-                self.files.insert(entry.path);
+            match entry.kind {
+                Kind::Folder => self.folders.push(entry),
+                _ => drop(self.files.insert(entry.path)),
             }
         }
-        archive.finish().explain(FailureKind::Agent, || "cannot write the layer")
+        archive.finish().explain(FailureKind::Agent, || "cannot write the layer")?;
+        Ok(self.folders)
     }
 
     /// The entry with its name in the commit; none when it does not belong there.
     fn take(&mut self, entry: Entry) -> Result<Option<Entry>, Failure> {
         let name = shown(&entry.path);
         if let Some((top, _)) = split_first(&entry.path)
-            && TRANSIENT.contains(&top)
+            && MOUNTED_OVER.iter().any(|folder| folder.as_bytes() == top)
         {
             return Ok(None);
         }
@@ -118,7 +120,8 @@ impl<'a> Filter<'a> {
         Ok(())
     }
 
-    /// A hard link to a file of a lower layer: ostree-commit(1) sees this layer only, so that it gets the file itself.
+    /// A hard link to a file or a symbolic link of a lower layer: ostree-commit(1) sees this layer only, so that it gets
+    /// what is there itself.
     fn take_from_below(
         &self,
         archive: &mut tar::Builder<&mut dyn Write>,
@@ -128,6 +131,10 @@ impl<'a> Filter<'a> {
         let explain = || format!("`{}` in the layer is a hard link to `{}`", shown(&entry.path), shown(target));
         let missing = || io::Error::new(io::ErrorKind::NotFound, "the image has no such file");
         let tree = self.below.ok_or_else(missing).explain(FailureKind::Input, explain)?;
+        if let Some(leads_to) = tree.link_target_raw(target) {
+            let entry = Entry { kind: Kind::Symlink(leads_to), ..entry.clone() };
+            return append(archive, &entry, io::empty()).explain(FailureKind::Input, explain);
+        }
         let file = tree.open_raw(target).map(File::from).explain(FailureKind::Input, explain)?;
         let stat = fstat(&file).explain(FailureKind::Input, explain)?;
         if stat.st_mode & libc::S_IFMT != libc::S_IFREG {

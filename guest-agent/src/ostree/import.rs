@@ -5,11 +5,13 @@ use super::escape;
 use super::filter::Filter;
 use super::settings::{self, Settings};
 use crate::context::Context;
+use crate::layer::{self, Entry};
 use crate::paths;
 use crate::process::Command;
 use crate::report::{self, Explain};
 use crate::tree::Tree;
 use particle_vm_protocol::{Base, BaseLayer, Failure, FailureKind};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -44,18 +46,23 @@ pub fn import(context: &Context, sysroot: &Path, base: &Base, largest: u64) -> R
         context.run(&ostree("config").args(["set", &format!("sysroot.{key}"), value]))?;
     }
     let merged = Merged(sysroot.join(MERGED));
+    // Those of each layer, by its digest.
+    let mut folders = BTreeMap::new();
     for (index, layer) in base.layers.iter().enumerate() {
         context.output(format!("layer {} of {}: {}", index + 1, base.layers.len(), layer.digest));
         let reference = escape::blob(&layer.digest);
         // The same layer twice is one commit.
-        if !base.layers[..index].iter().any(|before| before.digest == layer.digest) {
-            commit_layer(context, &ostree("commit"), base, layer, &merged.0, &reference, largest)?;
+        if !folders.contains_key(&layer.digest) {
+            let own = commit_layer(context, &ostree("commit"), base, layer, &merged.0, &reference, largest)?;
+            folders.insert(&layer.digest, own);
         }
         let checkout = ostree("checkout")
             .args(["--require-hardlinks", "--union", "--whiteouts", "--force-copy-zerosized"])
             .arg(&reference)
             .arg(&merged.0);
         context.run(&checkout)?;
+        let tree = Tree::open(&merged.0).explain(FailureKind::Agent, || "cannot open the tree")?;
+        folders.get(&layer.digest).into_iter().flatten().try_for_each(|folder| set_folder(&tree, folder))?;
     }
     let tree = Tree::open(&merged.0).explain(FailureKind::Input, || "the image has no layers")?;
     for path in LEFT_BY_ENGINES {
@@ -98,7 +105,7 @@ fn commit_layer(
     below: &Path,
     reference: &str,
     largest: u64,
-) -> Result<(), Failure> {
+) -> Result<Vec<Entry>, Failure> {
     let path = Path::new(paths::BASE).join(&layer.file);
     let archive = File::open(&path).explain(FailureKind::Agent, || format!("cannot open {}", path.display()))?;
     let below = Tree::open(below).ok();
@@ -109,8 +116,25 @@ fn commit_layer(
         .arg(format!("--timestamp=@{}", base.created))
         .arg(format!("--branch={reference}"));
     let filter = Filter::new(context, below.as_ref(), largest);
-    let fed = context.run_fed(command, |output| filter.copy(BufReader::with_capacity(1 << 20, archive), output));
-    fed.map_err(|failure| Failure { message: format!("layer {}\n{}", layer.digest, failure.message), ..failure })
+    let mut folders = Vec::new();
+    let fed = context.run_fed(command, |output| {
+        folders = filter.copy(BufReader::with_capacity(1 << 20, archive), output)?;
+        Ok(())
+    });
+    match fed {
+        Ok(()) => Ok(folders),
+        Err(failure) => Err(Failure { message: format!("layer {}\n{}", layer.digest, failure.message), ..failure }),
+    }
+}
+
+/// Owner, permissions and attributes of a folder, which may be one that lower layers have.
+fn set_folder(tree: &Tree, folder: &Entry) -> Result<(), Failure> {
+    // The root is the same in all layers; what a later whiteout of the same layer has removed is not there.
+    if folder.path.is_empty() || !tree.is_folder_raw(&folder.path) {
+        return Ok(());
+    }
+    let set = tree.place(&folder.path).and_then(|place| layer::apply(&place, folder));
+    set.explain(FailureKind::Input, || format!("cannot take `{}` of the layer", layer::shown(&folder.path)))
 }
 
 /// What ostree-admin-deploy(1) asks of a commit, said before it complains in its own words.

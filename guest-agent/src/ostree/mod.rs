@@ -56,7 +56,7 @@ pub fn build(context: &Context, plan: &Plan, base: &Base, disk: &Disk, target: &
         deployment.write_fstab(&tree, plan)?;
         let others = others.finish()?;
         let packages = build::packages(&tree)?;
-        let bytes = mounted.finish_deployment(context, plan, base, tree, deployment)?;
+        let bytes = mounted.finish_deployment(context, plan, base, deployment, tree)?;
         Ok((packages, bytes + others))
     })?;
     Ok(Built { packages, content_bytes, scratch_bytes: context.scratch_peak(), ..Built::default() })

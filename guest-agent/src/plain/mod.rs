@@ -2,21 +2,18 @@
 //! specification, "Applying Changesets").
 
 use crate::context::Context;
-use crate::layer::{Entry, Kind, Layer, LayerError, OPAQUE, WHITEOUT, shown};
+use crate::layer::{self, Entry, Kind, Layer, LayerError, OPAQUE, WHITEOUT, shown};
 use crate::paths;
 use crate::report::{self, Explain};
 use crate::tree::{Place, Tree};
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, makedev, mkdirat, mknodat, utimensat};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
+use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat};
+use nix::unistd::{Gid, Uid, linkat, symlinkat};
 use particle_vm_protocol::{Base, Failure, FailureKind};
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -61,7 +58,7 @@ fn apply<R: Read>(context: &Context, tree: &Tree, layer: Layer<R>) -> Result<(),
     }
     // Each new name in a folder changes its time.
     for (path, time) in unpacker.times.iter().rev() {
-        let set = tree.place(path).and_then(|place| set_time(&place, *time));
+        let set = tree.place(path).and_then(|place| layer::set_time(&place, *time));
         set.explain(FailureKind::Agent, || format!("cannot set the time of `{}`", shown(path)))?;
     }
     Ok(())
@@ -103,7 +100,7 @@ impl<R: Read> Unpacker<'_, R> {
             self.make(&place, &entry)?;
         }
         if !matches!(entry.kind, Kind::Link(_)) {
-            attributes(&place, &entry)?;
+            layer::apply(&place, &entry)?;
         }
         if entry.kind == Kind::Folder {
             self.times.push((entry.path.clone(), entry.mtime));
@@ -132,10 +129,12 @@ impl<R: Read> Unpacker<'_, R> {
             let name = entry?.file_name();
             let name = std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str());
             let path = if folder.is_empty() { name.to_vec() } else { [folder, name].join(&b'/') };
-            if self.own.contains(&path) {
-                continue;
+            let place = self.tree.place(&path)?;
+            if !self.has(&path) {
+                place.clear()?;
+            } else if place.stat()?.is_some_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR) {
+                self.clear(&path)?;
             }
-            if self.has(&path) { self.clear(&path)? } else { self.tree.place(&path)?.clear()? }
         }
         Ok(())
     }
@@ -174,29 +173,6 @@ impl<R: Read> Unpacker<'_, R> {
         }
         file.set_len(size)
     }
-}
-
-/// Owner, permissions, extended attributes and time, in this order: a change of owner takes capabilities and setuid away.
-fn attributes(place: &Place<'_>, entry: &Entry) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-    fchownat(&place.folder, place.name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-    if !matches!(entry.kind, Kind::Symlink(_)) {
-        let mode = Mode::from_bits_truncate(entry.mode);
-        fchmodat(&place.folder, place.name, mode, FchmodatFlags::FollowSymlink)?;
-    }
-    for (name, value) in &entry.xattrs {
-        match xattr::set(place.path(), OsStr::from_bytes(name), value) {
-            // user.* is for files and folders only, and a layer may have been made where it was not (xattr(7)).
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) && matches!(entry.kind, Kind::Symlink(_)) => {}
-            result => result?,
-        }
-    }
-    set_time(place, entry.mtime)
-}
-
-fn set_time(place: &Place<'_>, (seconds, nanoseconds): (i64, u32)) -> io::Result<()> {
-    let time = TimeSpec::new(seconds, nanoseconds.into());
-    Ok(utimensat(&place.folder, place.name, &time, &time, UtimensatFlags::NoFollowSymlink)?)
 }
 
 #[cfg(test)]

@@ -12,26 +12,49 @@ const UPDATES: &str = "/usr/lib/bootupd/updates";
 /// Where the static configuration lies.
 const STATIC: &str = "/usr/lib/bootupd/grub2-static";
 
-/// The beginning of the configuration: GRUB finds the file system of `/boot` by the UUID that is written at installation.
-const PRE: &str = "\
-set pager=1
-if [ -e (md/md-boot) ]; then
-  set prefix=md/md-boot
-elif [ -f ${config_directory}/bootuuid.cfg ]; then
+/// What GRUB begins with on the EFI system partition: it finds the file system of `/boot` by the UUID that is written
+/// beside it at installation, and goes on there.
+const EFI: &str = "\
+if [ -f ${config_directory}/bootuuid.cfg ]; then
   source ${config_directory}/bootuuid.cfg
 fi
 if [ -n \"${BOOT_UUID}\" ]; then
-  search --fs-uuid \"${BOOT_UUID}\" --set prefix --no-floppy
+  search --no-floppy --fs-uuid --set=found \"${BOOT_UUID}\"
 else
-  search --label boot --set prefix --no-floppy
+  search --no-floppy --label --set=found boot
 fi
-set prefix=($prefix)/boot/grub2
-set boot=\"${prefix}\"
+if [ -d ($found)/grub2 ]; then
+  set prefix=($found)/grub2
+else
+  set prefix=($found)/boot/grub2
+fi
+configfile $prefix/grub.cfg
+";
+
+/// The beginning of the configuration beside the kernels: their file system becomes the root of all paths.
+const PRE: &str = "\
+set pager=1
+if [ -f ${prefix}/bootuuid.cfg ]; then
+  source ${prefix}/bootuuid.cfg
+fi
+if [ -n \"${BOOT_UUID}\" ]; then
+  search --no-floppy --fs-uuid --set=root \"${BOOT_UUID}\"
+else
+  search --no-floppy --label --set=root boot
+fi
+set boot=$root
 set timeout=1
 ";
 
 /// The menu: the entries that OSTree writes, UAPI.1 Boot Loader Specification.
-const MENU: &str = "insmod blsuki\nblscfg --path /boot/loader/entries --enable-fallback\n";
+const MENU: &str = "\
+insmod blsuki
+if [ -d ($root)/loader/entries ]; then
+  blscfg --path /loader/entries --enable-fallback
+else
+  blscfg --path /boot/loader/entries --enable-fallback
+fi
+";
 
 /// Create them.
 pub(super) fn perform(site: &mut Site<'_>, options: &Bootupd) -> Result<(), Failure> {
@@ -60,8 +83,10 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Bootupd) -> Result<(), Fail
 /// Write what the package of bootupd has not brought along.
 fn static_configs(site: &Site<'_>) -> Result<(), Failure> {
     let tree = site.tree()?;
-    let files = [(format!("{STATIC}/grub-static-pre.cfg"), PRE), (format!("{STATIC}/configs.d/10_blscfg.cfg"), MENU)];
-    for (path, content) in files {
+    for (name, content) in
+        [("grub-static-efi.cfg", EFI), ("grub-static-pre.cfg", PRE), ("configs.d/10_blscfg.cfg", MENU)]
+    {
+        let path = format!("{STATIC}/{name}");
         if !tree.exists(&path) {
             tree.write(&path, content, 0o644)?;
         }

@@ -116,7 +116,9 @@ pub(super) fn clean_deployment(tree: &Tree, own: &BTreeSet<String>) -> Result<()
         tree.remove(path)?;
     }
     // Those of an image would be the same in all its systems, and many images have none and nothing that makes them.
-    host_keys(tree, own)
+    host_keys(tree, own)?;
+    // The same goes for its machine id; one that says that there is none stays.
+    if has_machine_id(tree) { identity(tree, own) } else { Ok(()) }
 }
 
 fn clear(tree: &Tree, path: &str, own: &BTreeSet<String>) -> Result<(), Failure> {
@@ -131,6 +133,12 @@ fn clear(tree: &Tree, path: &str, own: &BTreeSet<String>) -> Result<(), Failure>
 fn is_own(own: &BTreeSet<String>, path: &str) -> bool {
     own.contains(path)
         || own.range(format!("{path}/")..).next().is_some_and(|next| next.starts_with(&format!("{path}/")))
+}
+
+/// Whether there is a machine id that is one (machine-id(5)).
+fn has_machine_id(tree: &Tree) -> bool {
+    let id = tree.read_text(MACHINE_ID).unwrap_or_default();
+    !matches!(id.trim(), "" | "uninitialized")
 }
 
 /// The machine id.

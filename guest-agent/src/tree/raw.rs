@@ -2,14 +2,14 @@
 
 use super::{Tree, kind, through};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::{AtFlags, OFlag, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 /// A name in an open folder of a tree.
@@ -28,6 +28,25 @@ impl Tree {
     /// When it is missing or cannot be opened.
     pub fn open_raw(&self, path: &[u8]) -> io::Result<OwnedFd> {
         Ok(self.resolve(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?)
+    }
+
+    /// Whether there is a folder at `path`, and no link.
+    pub fn is_folder_raw(&self, path: &[u8]) -> bool {
+        self.stat_raw(path).is_some_and(|stat| kind(&stat) == SFlag::S_IFDIR)
+    }
+
+    /// What the symbolic link at `path` holds; none where there is something else, or nothing.
+    pub fn link_target_raw(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let (above, name) = split(path);
+        let folder = self.resolve(above, OFlag::O_PATH | OFlag::O_DIRECTORY).ok()?;
+        readlinkat(&folder, name).ok().map(OsStringExt::into_vec)
+    }
+
+    /// What is at `path`; a link itself and not what it leads to.
+    fn stat_raw(&self, path: &[u8]) -> Option<FileStat> {
+        let (above, name) = split(path);
+        let folder = self.resolve(above, OFlag::O_PATH | OFlag::O_DIRECTORY).ok()?;
+        fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()
     }
 
     /// The folder at `path`; missing ones are made, root's and with mode 0755.

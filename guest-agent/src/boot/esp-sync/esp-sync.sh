@@ -1,6 +1,6 @@
 #!/bin/sh
 # Copies the boot entries of OSTree, their kernels and initramfs to the EFI system partition.
-# usage: esp-sync SYSROOT ESP
+# usage: esp-sync SYSROOT BOOT ESP
 #
 # systemd-boot reads the EFI system partition and nothing else; OSTree keeps its entries in /boot, with links that a FAT
 # cannot have. particle-vm runs this when it makes the image, and particle-vm-esp-sync.service at every shutdown, after
@@ -11,7 +11,7 @@
 # link that stays for as long as the deployment: /ostree/boot-1/STATEROOT/CHECKSUM/SERIAL. Its form is one that
 # ostree-system-generator(8) takes for one of its own ("boot.1" is a regular expression there).
 set -eu
-sysroot=$1 esp=$2
+sysroot=$1 boot=$2 esp=$3
 entries=$esp/loader/entries new=$esp/loader/entries.new
 mkdir -p "$entries" "$esp/ostree"
 rm -rf "$new"
@@ -37,10 +37,10 @@ prune() {
 }
 
 # Room first: what no entry needs, neither one that is there nor one that comes.
-prune "$entries"/*.conf "$sysroot"/boot/loader/entries/*.conf
+prune "$entries"/*.conf "$boot"/loader/entries/*.conf
 
 links=" "
-for entry in "$sysroot"/boot/loader/entries/*.conf; do
+for entry in "$boot"/loader/entries/*.conf; do
     [ -e "$entry" ] || { echo "esp-sync: there are no entries in /boot/loader/entries" >&2; exit 1; }
     link=$(sed -n -E 's#^options (.* )?ostree=([^ ]*).*#\2#p' "$entry")
     deployment=$(readlink -f "$sysroot$link")
@@ -58,7 +58,7 @@ for entry in "$sysroot"/boot/loader/entries/*.conf; do
         # A folder is named by a checksum of what is in it, so that a file that is there is the same.
         if [ ! -e "$copy" ]; then
             mkdir -p "${copy%/*}"
-            cp "$sysroot$file" "$copy.new"
+            cp "$boot${file#/boot}" "$copy.new"
             sync "$copy.new"
             mv "$copy.new" "$copy"
         fi
@@ -72,7 +72,7 @@ for entry in "$new"/*.conf; do
     mv -f "$entry" "$entries/"
 done
 for entry in "$entries"/ostree-*.conf; do
-    [ -e "$sysroot/boot/loader/entries/${entry##*/}" ] || rm -f "$entry"
+    [ -e "$boot/loader/entries/${entry##*/}" ] || rm -f "$entry"
 done
 rmdir "$new"
 sync -f "$esp"
