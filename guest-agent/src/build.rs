@@ -44,9 +44,6 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
             };
             return ostree::build(context, plan, base, disk, target(context)?);
         }
-        Some((engine, _)) => {
-            return Err(report::plain(FailureKind::Agent, format!("the agent has no engine `{engine}`")));
-        }
     }
     let before = plan.steps_before_stages();
     for (index, planned) in plan.stages.iter().enumerate() {

@@ -49,8 +49,6 @@ pub enum Engine {
     NativeOstree,
     /// Its layers become the files of the disk, which stages go on with as with those of `debootstrap`.
     Plain,
-    /// The image installs itself with its own bootc.
-    Bootc,
 }
 
 impl std::fmt::Display for Engine {
@@ -58,7 +56,6 @@ impl std::fmt::Display for Engine {
         f.write_str(match self {
             Self::NativeOstree => "native-ostree",
             Self::Plain => "plain",
-            Self::Bootc => "bootc",
         })
     }
 }

@@ -43,7 +43,7 @@ impl Plan {
         match self.base.as_ref().map(|base| base.engine) {
             None => 0,
             Some(Engine::Plain) => 1,
-            Some(Engine::NativeOstree | Engine::Bootc) => 3,
+            Some(Engine::NativeOstree) => 3,
         }
     }
 
@@ -93,7 +93,7 @@ mod tests {
     fn steps_follow_from_what_is_made_of_what() {
         use ArchiveKind::{Repository, Tree};
         type Case = (Option<Engine>, bool, &'static [ArchiveKind], (usize, usize));
-        let cases: [Case; 9] = [
+        let cases: [Case; 8] = [
             (None, true, &[], (0, 4)),
             (None, false, &[Tree], (0, 2)),
             (None, true, &[Tree, Repository], (0, 6)),
@@ -102,7 +102,6 @@ mod tests {
             (Some(Engine::Plain), false, &[Tree], (1, 2)),
             (Some(Engine::Plain), true, &[Tree, Repository], (1, 6)),
             (Some(Engine::NativeOstree), true, &[], (3, 1)),
-            (Some(Engine::Bootc), true, &[], (3, 1)),
         ];
         for (engine, disk, archives, steps) in cases {
             let empty = Disk { size: 0, sector_size: SectorSize::B512, uuid: String::new(), partitions: Vec::new() };

@@ -138,6 +138,9 @@ impl Classify for EngineError {
                     .into(),
             ),
             Self::Tests { source, .. } => source.advice(),
+            Self::Unfit(report) if report.engine.candidate == Engine::Bootc => {
+                Some("change the image; `particle-vm inspect` tells all that is in it".into())
+            }
             Self::Unfit(_) => Some(
                 "change the image, or write `engine: native-ostree` or `engine: plain` to go on all the same; \
                  `particle-vm inspect` tells all that is in it"
@@ -168,9 +171,6 @@ impl Classify for EngineError {
 
 /// What keeps an image from becoming a disk, each with what to change.
 fn unfit(report: &Report) -> String {
-    if report.engine.candidate == Engine::Bootc {
-        return "only bootc's composefs backend boots such an image, and there is no engine for that".into();
-    }
     let errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error);
     let told = errors.map(|Finding { code, message, remedy, .. }| format!("{code}: {message}\n    {remedy}"));
     told.collect::<Vec<_>>().join("\n")

@@ -131,8 +131,6 @@ fn requirements(facts: &Facts, engine: Engine) -> Requirements {
         ..Requirements::default()
     };
     match engine {
-        // systemd-boot is a program for UEFI, and a unified kernel image too.
-        Engine::Bootc => requirements.firmware = vec!["uefi"],
         Engine::Plain => {
             requirements.composefs = None;
             if facts.kernel().is_none() {
@@ -145,7 +143,7 @@ fn requirements(facts: &Facts, engine: Engine) -> Requirements {
             }
             requirements.stages.push("bootloader");
         }
-        Engine::NativeOstree | Engine::None => {}
+        Engine::NativeOstree | Engine::Bootc | Engine::None => {}
     }
     requirements
 }

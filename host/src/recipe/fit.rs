@@ -21,7 +21,7 @@ impl Recipe {
     pub fn fits(&self, engine: Engine) -> Result<(), Findings> {
         let findings = match engine {
             Engine::Plain => self.fits_plain(),
-            Engine::NativeOstree | Engine::Bootc => self.fits_deployment(),
+            Engine::NativeOstree => self.fits_deployment(),
         };
         Findings::new(findings).map_or(Ok(()), Err)
     }

@@ -40,6 +40,11 @@ pub(super) fn all(look: &mut Look<'_>) {
 
 fn engine(look: &mut Look<'_>) {
     let facts = look.facts;
+    look.error(
+        "no-bootc-engine",
+        "only its own `bootc install` makes a system of this image, and particle-vm has no engine that runs that",
+        "make an initramfs for OSTree: dracut --add ostree",
+    );
     if !facts.bootc.binary {
         look.error(
             "no-bootc",

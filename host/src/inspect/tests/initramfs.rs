@@ -114,12 +114,12 @@ fn a_unified_kernel_image_is_looked_into() {
         image.remove(&format!("usr/lib/modules/{KERNEL}/initramfs.img"));
         image.add(&format!("boot/EFI/Linux/{KERNEL}.efi"), Item::File(whole));
     });
-    assert_eq!(report.engine.name, Engine::Bootc, "{:#?}", report.findings);
+    assert_eq!(report.engine.candidate, Engine::Bootc, "{:#?}", report.findings);
     assert!(report.engine.reason.contains("unified"));
     let [kernel] = &report.facts.kernels[..] else { panic!("{:#?}", report.facts.kernels) };
     assert_eq!(kernel.uki.as_ref().unwrap().cmdline.as_deref(), Some("root=auto rw"));
     assert!(kernel.initramfs.as_ref().unwrap().bootc_setup);
-    assert_eq!(codes(&report, Severity::Warning), [""; 0]);
+    assert_eq!(codes(&report, Severity::Warning), ["no-bootc-engine"]);
     // A program for UEFI that is no kernel.
     let report = report_of(Image::composefs(), |image| {
         image.add("boot/EFI/Linux/x.efi", Item::File(uki(&[(".text", b"x")])));
