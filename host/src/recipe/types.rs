@@ -70,6 +70,8 @@ pub(super) struct Origin {
     pub(super) copied: u64,
     /// What boots a container image for which no stage says so.
     pub(super) bootloader: Option<Bootloader>,
+    /// Whether nobody has written it: it follows from an image that the command line names.
+    pub(super) ordered: bool,
 }
 
 /// Architectures, by Debian's names.
