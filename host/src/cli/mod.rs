@@ -10,6 +10,7 @@ pub mod completions;
 pub mod doctor;
 pub mod images;
 pub mod init;
+mod input;
 pub mod inspect;
 pub mod man;
 mod options;
@@ -82,8 +83,10 @@ pub enum Progress {
     #[default]
     Auto,
     /// A bar for each step and stage, with time and bytes
+    #[value(alias = "term")]
     Bars,
     /// One line for each step and stage
+    #[value(aliases = ["verbose", "debug"])]
     Plain,
     /// One JSON object for each event, and for the error
     Json,
@@ -92,7 +95,7 @@ pub enum Progress {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Build disk images from a recipe
+    /// Build disk images from a recipe or a container image
     Build(build::Build),
     /// Boot an image, and tell whether it comes up
     Boot(boot::Boot),
