@@ -6,6 +6,7 @@ use crate::recipe::check::names;
 use crate::recipe::document::{Entry, Kind, Node};
 use crate::recipe::fit::is_writable;
 use serde_json::Value;
+use std::path::Path;
 use std::sync::Arc;
 
 const FILES: &str = "customizations.files";
@@ -66,6 +67,11 @@ fn directory(reader: &mut Reader<'_>, table: &Node) -> Option<String> {
     if !is_writable(path) {
         let message = format!("`{path}` is read-only in a system that is deployed from a container image");
         reader.advise(span, message, "make it in the container image, or beneath `/etc` or `/var`");
+        return None;
+    }
+    if ["/tmp", "/run"].iter().any(|place| Path::new(path).starts_with(place)) {
+        let help = "make it at each boot, with a file in `/etc/tmpfiles.d`";
+        reader.advise(span, format!("`{path}` is lost: something else is mounted there"), help);
         return None;
     }
     let parents = get(table, "ensure_parents").is_some_and(|entry| match &entry.node.kind {

@@ -265,6 +265,10 @@ fn what_has_the_wrong_form_is_told_where_it_is() {
             "2:8 `/usr/a` is read-only in a system that is deployed from a container image | make it in the container image, or beneath `/etc` or `/var`",
         ),
         (
+            "[[customizations.directories]]\npath = \"/run/a\"\n",
+            "2:8 `/run/a` is lost: something else is mounted there | make it at each boot, with a file in `/etc/tmpfiles.d`",
+        ),
+        (
             "[[customizations.directories]]\npath = \"/etc/a\"\nuser = \"a; reboot\"\nensure_parents = \"yes\"\n",
             "3:8 `user` does not name one | a name of the image, or a number\n\
              4:18 `ensure_parents` is `true` or `false` | write it without quotes",
