@@ -30,10 +30,6 @@ pub struct Build {
     #[arg(value_name = "RECIPE|IMAGE")]
     pub what: PathBuf,
 
-    /// What is said of a container image.
-    #[command(flatten)]
-    pub image: Image,
-
     /// What is said otherwise than in the recipe.
     #[command(flatten)]
     pub otherwise: Otherwise,
@@ -57,6 +53,10 @@ pub struct Build {
     /// What to do when a stage fails
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_failure: OnFailure,
+
+    /// What is said of a container image.
+    #[command(flatten)]
+    pub image: Image,
 
     /// The VM.
     #[command(flatten)]

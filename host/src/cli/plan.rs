@@ -21,13 +21,13 @@ pub struct Plan {
     #[arg(value_name = "RECIPE|IMAGE")]
     pub what: PathBuf,
 
-    /// What is said of a container image.
-    #[command(flatten)]
-    pub image: Image,
-
     /// What is said otherwise than in the recipe.
     #[command(flatten)]
     pub otherwise: Otherwise,
+
+    /// What is said of a container image.
+    #[command(flatten)]
+    pub image: Image,
 
     /// The VM.
     #[command(flatten)]
