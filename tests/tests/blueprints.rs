@@ -81,7 +81,7 @@ fn flags_that_cannot_be_honoured() {
         (&["--type", "raw", "recipe.yml"], &["`--type` is for a container image", "`--format`"]),
         (&["--type", "raw", "debian:trixie"], &["it names no registry"]),
         (&["https://example.org/a"], &["it is a URL"]),
-        (&["recipe"], &["cannot read the recipe"]),
+        (&["nothing"], &["cannot read the recipe"]),
     ] {
         refused(&place, arguments, texts);
     }
