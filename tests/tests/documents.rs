@@ -113,8 +113,7 @@ fn the_recipes_of_the_documents_are_good() {
             // What a recipe copies has to be there.
             std::fs::create_dir_all(place.path().join("overlay/etc")).unwrap();
             std::fs::write(place.path().join("recipe.yml"), recipe).unwrap();
-            let outcome = place.start(&["check", "recipe.yml"]).finish(Duration::from_secs(60));
-            assert!(outcome.stderr.is_empty(), "{}: {}", path.display(), outcome.stderr);
+            let _ = place.start(&["check", "recipe.yml"]).finish(Duration::from_secs(60)).exits(0);
             checked += 1;
         }
     }

@@ -57,7 +57,7 @@ pub struct Cli {
 pub enum Task {
     /// What a user asks for.
     #[command(flatten)]
-    Verb(Verb),
+    Verb(Box<Verb>),
     /// Serve a shared folder to a VM: what particle-vm starts beside QEMU
     #[command(name = virtiofs::VERB, hide = true)]
     InternalVirtiofsd(virtiofs::Server),
