@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::output::Format;
+use crate::plan::{BaseFacts, HostFacts, Overrides, plan};
 use crate::recipe::{GIB, MIB, Size, Source};
-use particle_vm_protocol::{Engine, Filesystem, PartitionKind, Stage};
+use particle_vm_protocol::stage::Bootloader;
+use particle_vm_protocol::{Base, Engine, Filesystem, PartitionKind, Stage};
 use std::fmt::Write;
 
 fn order() -> Order {
@@ -293,7 +295,23 @@ fn file_systems_become_partitions() {
     assert_eq!((partitions[2].size, partitions[4].grow), (Some(Size(954 * MIB)), true));
     recipe.settle_disk(Size(20 * GIB));
     // The image wants more for its root than the blueprint.
-    assert_eq!(recipe.disk.unwrap().size, Some(Size(21 * GIB + (954 + 67) * MIB)));
+    assert_eq!(recipe.disk.as_ref().unwrap().size, Some(Size(21 * GIB + (954 + 67) * MIB)));
+    let base = Base {
+        engine: Engine::NativeOstree,
+        layers: Vec::new(),
+        manifest: String::new(),
+        digest: String::new(),
+        config: String::new(),
+        created: 0,
+        reference: "oci:./image".into(),
+        origin: String::new(),
+        bootloader: Bootloader::default(),
+    };
+    let facts = HostFacts { base: Some(BaseFacts { base, content_bytes: GIB }), cpus: 1, ..HostFacts::default() };
+    let planned = plan(&recipe, &facts, &Overrides::default()).unwrap();
+    let disk = planned.plan.disk.unwrap();
+    assert_eq!(disk.mounted_at("/boot").unwrap().size, Some(GIB));
+    assert!(disk.mounted_at("/").is_some() && disk.mounted_at("/var/lib/data").is_some());
     table(&[
         (
             "[[customizations.filesystem]]\nmountpoint = \"/\"\nminsize = \"large\"\n",
