@@ -8,7 +8,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let Cli { global, task } = Cli::parse();
     let verb = match task {
-        Task::Verb(verb) => verb,
+        Task::Verb(verb) => *verb,
         Task::InternalVirtiofsd(server) => return virtiofs::daemon_main(server),
     };
     process::run(&global, async |ui| match verb {

@@ -101,6 +101,25 @@ fn the_mistake_of_the_readme_is_shown_like_that() {
     assert_eq!(said.trim(), shown.trim());
 }
 
+/// The recipes in the documents have nothing wrong with them.
+#[test]
+fn the_recipes_of_the_documents_are_good() {
+    let mut checked = 0;
+    for entry in std::fs::read_dir(place::root().join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for recipe in text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            let place = Place::with_empty_cache();
+            // What a recipe copies has to be there.
+            std::fs::create_dir_all(place.path().join("overlay/etc")).unwrap();
+            std::fs::write(place.path().join("recipe.yml"), recipe).unwrap();
+            let _ = place.start(&["check", "recipe.yml"]).finish(Duration::from_secs(60)).exits(0);
+            checked += 1;
+        }
+    }
+    assert!(checked >= 1, "no document has a recipe");
+}
+
 #[test]
 fn every_dependency_says_why_it_is_one() {
     let root = place::root();

@@ -1,17 +1,18 @@
-//! `users`: create or change users.
+//! `users`: create groups, and create or change users.
 
 use super::{Site, accounts, wrong};
 use crate::tree::{Attributes, Tree};
 use particle_vm_protocol::Failure;
-use particle_vm_protocol::stage::{User, Users};
+use particle_vm_protocol::stage::{Group, User, Users};
 use std::io::Write;
 use std::path::Path;
 
 /// The shell of a new user that names none.
 const SHELL: &str = "/bin/bash";
 
-/// Create or change each user.
+/// Create the groups, and create or change each user.
 pub(super) fn perform(site: &mut Site<'_>, options: &Users) -> Result<(), Failure> {
+    options.groups.iter().try_for_each(|group| make_group(site, group))?;
     options.users.iter().try_for_each(|(name, user)| {
         site.context.output(format!("user {name}"));
         make_groups(site, user)?;
@@ -25,6 +26,39 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Users) -> Result<(), Failur
         }
         if user.ssh_keys.is_empty() { Ok(()) } else { authorise(site, name, &user.ssh_keys) }
     })
+}
+
+/// Make a group, unless it is there.
+fn make_group(site: &Site<'_>, group: &Group) -> Result<(), Failure> {
+    let tree = site.tree()?;
+    let holder = group.gid.map(|gid| accounts::group_with_id(tree, gid)).transpose()?.flatten();
+    match new_group(group, accounts::group(tree, &group.name)?, holder.as_deref())? {
+        Some(arguments) => {
+            site.context.output(format!("group {}", group.name));
+            site.context.run(&site.command("groupadd")?.args(arguments))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The arguments of groupadd(8) for a group; none when it is there. `there` is the id that the image's group of this name
+/// has, and `holder` the image's group with this id.
+fn new_group(group: &Group, there: Option<u32>, holder: Option<&str>) -> Result<Option<Vec<String>>, Failure> {
+    let name = &group.name;
+    match (there, group.gid, holder) {
+        // Its files would stay those of the old id.
+        (Some(there), Some(gid), _) if there != gid => {
+            Err(wrong(format!("the image has a group `{name}` with the gid {there}, and the recipe wants {gid}")))
+        }
+        (Some(_), _, _) => Ok(None),
+        (None, Some(gid), Some(holder)) => {
+            Err(wrong(format!("the group `{name}` cannot have the gid {gid}: it is that of the image's `{holder}`")))
+        }
+        (None, gid, _) => {
+            let id = gid.map(|gid| ["--gid".to_owned(), gid.to_string()]).into_iter().flatten();
+            Ok(Some(id.chain(["--".to_owned(), name.clone()]).collect()))
+        }
+    }
 }
 
 /// Make the supplementary groups that are missing.
@@ -162,6 +196,18 @@ mod tests {
     fn a_key_is_there_once() {
         let keys = ["ssh-ed25519 AAAA a\n".to_owned(), "ssh-ed25519 BBBB b".to_owned()];
         assert_eq!(merge("ssh-ed25519 BBBB b\n", &keys), "ssh-ed25519 BBBB b\nssh-ed25519 AAAA a\n");
+    }
+
+    #[test]
+    fn a_group_is_made_once_and_keeps_its_id() {
+        let group = |gid| Group { name: "data".into(), gid };
+        let made = |arguments: &[&str]| Some(arguments.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>());
+        assert_eq!(new_group(&group(None), None, None).unwrap(), made(&["--", "data"]));
+        assert_eq!(new_group(&group(Some(7)), None, None).unwrap(), made(&["--gid", "7", "--", "data"]));
+        assert_eq!(new_group(&group(None), Some(5), None).unwrap(), None);
+        assert_eq!(new_group(&group(Some(7)), Some(7), Some("data")).unwrap(), None);
+        assert!(new_group(&group(Some(7)), Some(5), None).unwrap_err().message.contains("with the gid 5"));
+        assert!(new_group(&group(Some(7)), None, Some("tape")).unwrap_err().message.contains("the image's `tape`"));
     }
 
     #[test]

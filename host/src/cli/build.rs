@@ -1,5 +1,6 @@
 //! `particle-vm build`
 
+use super::input::Image;
 use super::options::{Machine, Otherwise, Sources};
 use super::{EXIT_CODES, attach};
 use crate::dirs::Dirs;
@@ -11,7 +12,11 @@ use clap::{Args, ValueEnum};
 use particle_vm_protocol::message::Inside;
 use std::path::PathBuf;
 
-/// Build disk images from a recipe
+/// Build disk images from a recipe or a container image
+///
+/// A file, and what ends in .yml or .yaml, is a recipe. A container image is named as HOST/NAME:TAG or
+/// docker://HOST/NAME:TAG in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG],
+/// containers-storage:NAME for podman, or docker-daemon:NAME for docker; a recipe for it is made of the options below.
 ///
 /// The recipe is checked whole before anything is started. The first build makes the appliance, the small Debian that
 /// the VM runs; this takes a few minutes, once. What is downloaded is kept, and a second build downloads it no more.
@@ -21,8 +26,9 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXIT_CODES)]
 pub struct Build {
-    /// The recipe
-    pub recipe: PathBuf,
+    /// The recipe, or the container image
+    #[arg(value_name = "RECIPE|IMAGE")]
+    pub what: PathBuf,
 
     /// What is said otherwise than in the recipe.
     #[command(flatten)]
@@ -47,6 +53,10 @@ pub struct Build {
     /// What to do when a stage fails
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_failure: OnFailure,
+
+    /// What is said of a container image.
+    #[command(flatten)]
+    pub image: Image,
 
     /// The VM.
     #[command(flatten)]
@@ -77,7 +87,9 @@ impl Build {
             return Err(attach::AttachError::NoTerminal.into());
         }
         let dirs = Dirs::new()?;
-        let mut options = self.otherwise.options(&self.recipe, &self.machine, &self.sources);
+        let input = self.image.input(&self.what, &self.otherwise.set)?;
+        let mut options = self.otherwise.options(input, &self.machine, &self.sources);
+        options.layout = self.image.output_layout.unwrap_or_default();
         options.others = if self.replace { Others::Go } else { Others::Stay };
         let prepared = prepare(&options, &dirs, ui.events()).await?;
         let (events, mut record) = Record::start(&dirs.logs(), &prepared.recipe.name, ui.events())?;

@@ -10,6 +10,7 @@ pub mod completions;
 pub mod doctor;
 pub mod images;
 pub mod init;
+mod input;
 pub mod inspect;
 pub mod man;
 mod options;
@@ -56,7 +57,7 @@ pub struct Cli {
 pub enum Task {
     /// What a user asks for.
     #[command(flatten)]
-    Verb(Verb),
+    Verb(Box<Verb>),
     /// Serve a shared folder to a VM: what particle-vm starts beside QEMU
     #[command(name = virtiofs::VERB, hide = true)]
     InternalVirtiofsd(virtiofs::Server),
@@ -82,8 +83,10 @@ pub enum Progress {
     #[default]
     Auto,
     /// A bar for each step and stage, with time and bytes
+    #[value(alias = "term")]
     Bars,
     /// One line for each step and stage
+    #[value(aliases = ["verbose", "debug"])]
     Plain,
     /// One JSON object for each event, and for the error
     Json,
@@ -92,7 +95,7 @@ pub enum Progress {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Build disk images from a recipe
+    /// Build disk images from a recipe or a container image
     Build(build::Build),
     /// Boot an image, and tell whether it comes up
     Boot(boot::Boot),

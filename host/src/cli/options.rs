@@ -1,13 +1,13 @@
 //! Options that several verbs share.
 
 use crate::engine;
-use crate::output::{Format, Others};
+use crate::output::{Format, Layout, Others};
 use crate::plan::Overrides;
 use crate::recipe::{MIB, Size, Timeout, limits};
 use crate::vm::Accel;
 use clap::Args;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where the appliance and the packages come from.
@@ -70,13 +70,14 @@ pub struct Otherwise {
 
 impl Otherwise {
     /// What the engine goes by.
-    pub fn options(&self, recipe: &Path, machine: &Machine, sources: &Sources) -> engine::Options {
+    pub fn options(&self, input: engine::Input, machine: &Machine, sources: &Sources) -> engine::Options {
         let overrides = Overrides { memory_mib: machine.memory, scratch_bytes: self.scratch_size, cpus: machine.cpus };
         engine::Options {
-            recipe: recipe.to_owned(),
+            input,
             variables: self.set.iter().cloned().collect(),
             output: self.output.clone(),
             others: Others::default(),
+            layout: Layout::default(),
             formats: self.formats.clone(),
             work_dir: self.work_dir.clone(),
             overrides,

@@ -1,5 +1,6 @@
 //! `particle-vm plan`
 
+use super::input::Image;
 use super::options::{Machine, Otherwise, Sources};
 use super::{EXIT_CODES, stdout};
 use crate::dirs::Dirs;
@@ -16,12 +17,17 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXIT_CODES)]
 pub struct Plan {
-    /// The recipe
-    pub recipe: PathBuf,
+    /// The recipe, or the container image
+    #[arg(value_name = "RECIPE|IMAGE")]
+    pub what: PathBuf,
 
     /// What is said otherwise than in the recipe.
     #[command(flatten)]
     pub otherwise: Otherwise,
+
+    /// What is said of a container image.
+    #[command(flatten)]
+    pub image: Image,
 
     /// The VM.
     #[command(flatten)]
@@ -38,7 +44,8 @@ impl Plan {
     /// # Errors
     /// When something is wrong with the recipe, or no mirror is known.
     pub async fn run(self, ui: &Ui) -> Result<u8> {
-        let options = self.otherwise.options(&self.recipe, &self.machine, &self.sources);
+        let input = self.image.input(&self.what, &self.otherwise.set)?;
+        let options = self.otherwise.options(input, &self.machine, &self.sources);
         let prepared = prepare(&options, &Dirs::new()?, ui.events()).await?;
         stdout::print_json(&prepared.planned)?;
         Ok(0)

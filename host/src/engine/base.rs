@@ -5,7 +5,7 @@ use crate::dirs::Dirs;
 use crate::error::{Classify, Result};
 use crate::event::Events;
 use crate::plan::BaseFacts;
-use crate::recipe::{self, Disk, Findings, GIB, Recipe, Size};
+use crate::recipe::{self, Findings, GIB, Recipe, Size};
 use crate::source::{self, Image, Reference};
 use crate::store::Store;
 use jiff::Timestamp;
@@ -41,8 +41,8 @@ impl Fetched {
         let report = look::look(&image, events).await?;
         let facts = facts(&image, look::engine(&report, recipe.engine)?, report.facts.bytes);
         look::warn(&report, events);
-        if recipe.disk.is_none() && recipe.makes_disk() {
-            recipe.disk = Some(Disk { size: Size(disk_size(facts.content_bytes)), ..Disk::default() });
+        if recipe.makes_disk() {
+            recipe.settle_disk(Size(disk_size(facts.content_bytes)));
         }
         Ok(Some(Self { image, facts }))
     }

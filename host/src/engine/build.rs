@@ -59,7 +59,8 @@ impl Build {
         accel: Accel,
         events: &Events,
     ) -> Result<Self> {
-        let folder = OutputFolder::prepare(&prepared.output, &prepared.recipe.name, &prepared.formats, options.others)?;
+        let Prepared { recipe, formats, output, .. } = &prepared;
+        let folder = OutputFolder::prepare(output, &recipe.name, formats, options.others, options.layout)?;
         let host = Host::detect(dirs.clone(), accel, events).await?;
         let work_dir = options.work_dir.clone().unwrap_or_else(|| host.dirs.work());
         room(&prepared, &work_dir, &host, &options.sources)?;
@@ -224,7 +225,7 @@ fn manifest(
     Manifest::new(
         manifest::Recipe {
             name: prepared.recipe.name.clone(),
-            path: options.recipe.display().to_string(),
+            path: options.input.name(),
             sha256: prepared.recipe.sha256(),
             variables: options.variables.clone(),
             plan: prepared.planned.digest.clone(),

@@ -15,4 +15,4 @@ pub use build::{Build, Made};
 pub use error::{EngineError, Fate};
 pub use host::{Host, Sources};
 pub use look::look;
-pub use prepare::{Options, Prepared, default_output, prepare};
+pub use prepare::{Input, Options, Prepared, default_output, prepare};

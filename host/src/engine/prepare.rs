@@ -7,19 +7,45 @@ use crate::apt;
 use crate::dirs::Dirs;
 use crate::error::Result;
 use crate::event::Events;
-use crate::output::{Format, Others, space};
+use crate::output::{Format, Layout, Others, space};
 use crate::plan::{HostFacts, Overrides, Planned, plan};
+use crate::recipe::blueprint::Order;
 use crate::recipe::{self, Findings, Recipe};
 use particle_vm_protocol::Stage;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// What is built.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The recipe in this file.
+    Recipe(PathBuf),
+    /// The disks of a container image.
+    Image(Order),
+}
+
+impl Input {
+    /// How it was named.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Recipe(path) => path.display().to_string(),
+            Self::Image(order) => order.image.clone(),
+        }
+    }
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Self::Recipe(PathBuf::new())
+    }
+}
+
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The recipe.
-    pub recipe: PathBuf,
-    /// Values of its variables.
+    /// What is built.
+    pub input: Input,
+    /// Values of the recipe's variables.
     pub variables: BTreeMap<String, String>,
     /// Folder for the outputs, instead of `out/NAME`.
     pub output: Option<PathBuf>,
@@ -27,6 +53,8 @@ pub struct Options {
     pub formats: Vec<Format>,
     /// What becomes of another recipe's outputs in that folder.
     pub others: Others,
+    /// Where in that folder the images lie.
+    pub layout: Layout,
     /// Folder for the scratch disk, instead of the cache.
     pub work_dir: Option<PathBuf>,
     /// What of the plan is said otherwise.
@@ -57,7 +85,10 @@ pub struct Prepared {
 /// # Errors
 /// When something is wrong with the recipe, or no mirror is known.
 pub async fn prepare(options: &Options, dirs: &Dirs, events: &Events) -> Result<Prepared> {
-    let mut recipe = recipe::load(&options.recipe, &options.variables)?;
+    let mut recipe = match &options.input {
+        Input::Recipe(path) => recipe::load(path, &options.variables)?,
+        Input::Image(order) => recipe::blueprint::load(order)?,
+    };
     recipe.check_formats(&options.formats)?;
     if !options.formats.is_empty() {
         recipe.output.formats = options.formats.clone();
@@ -146,7 +177,7 @@ mod tests {
              }}\n{more}"
         );
         fs::write(folder.join("r.yml"), text).unwrap();
-        Options { recipe: folder.join("r.yml"), ..Options::default() }
+        Options { input: Input::Recipe(folder.join("r.yml")), ..Options::default() }
     }
 
     #[tokio::test]

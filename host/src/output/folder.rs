@@ -5,6 +5,7 @@ mod place;
 use super::container::{self, Contents, Maker, listing};
 use super::convert::convert;
 use super::digest::Reading;
+use super::layout::{Layout, folders};
 use super::manifest::{Commit, Container, FILE as MANIFEST, Manifest, Output};
 use super::{Format, OutputError, Record};
 use crate::event::{Event, Events, Unit};
@@ -35,9 +36,10 @@ pub struct OutputFolder {
     name: String,
     formats: Vec<Format>,
     others: Others,
+    layout: Layout,
     workspace: Workspace,
-    // After what lies in them.
-    _created: Created,
+    // After what lies in them, the inner ones first.
+    _created: Vec<Created>,
 }
 
 /// Folders that were made for the outputs, the innermost first; those that are still empty go when this is dropped.
@@ -59,18 +61,35 @@ impl Drop for Created {
 }
 
 impl OutputFolder {
-    /// Make sure that outputs called `name` can be put into `dir`, which is created if need be.
+    /// Make sure that outputs called `name` can be put into `dir`, which is created if need be, at the places of `layout`.
     ///
     /// # Errors
     /// When the folder cannot be written to, a folder or a special file has the name of an output, or another recipe's
     /// outputs are there and are to stay.
-    pub fn prepare(dir: &Path, name: &str, formats: &[Format], others: Others) -> Result<Self, OutputError> {
-        let _created = Created::of(dir);
-        let workspace = Workspace::new(dir).map_err(|source| OutputError::Folder { dir: dir.to_owned(), source })?;
+    pub fn prepare(
+        dir: &Path,
+        name: &str,
+        formats: &[Format],
+        others: Others,
+        layout: Layout,
+    ) -> Result<Self, OutputError> {
         let mut formats = formats.to_vec();
         formats.sort_unstable();
         formats.dedup();
-        let folder = Self { dir: dir.to_owned(), name: name.to_owned(), formats, others, workspace, _created };
+        let places: Vec<_> = formats.iter().map(|format| layout.place(*format, name)).collect();
+        let inner = folders(dir, places.iter().map(String::as_str));
+        let _created = inner.iter().map(PathBuf::as_path).chain([dir]).map(Created::of).collect();
+        let workspace = Workspace::new(dir).map_err(|source| OutputError::Folder { dir: dir.to_owned(), source })?;
+        let (dir, name) = (dir.to_owned(), name.to_owned());
+        let folder = Self { dir, name, formats, others, layout, workspace, _created };
+        // The disk is made where its image would lie, also when that is no output.
+        let target = folder.file_name(Format::Raw);
+        for inner in folders(folder.workspace.path(), places.iter().chain([&target]).map(String::as_str)) {
+            std::fs::create_dir_all(&inner).map_err(|source| OutputError::Write { path: inner, source })?;
+        }
+        if let Some(path) = inner.into_iter().find(|path| path.symlink_metadata().is_ok_and(|data| !data.is_dir())) {
+            return Err(OutputError::Write { path, source: std::io::ErrorKind::NotADirectory.into() });
+        }
         let images = folder.formats.iter().map(|format| (folder.file_name(*format), Some(*format)));
         for (file, format) in images.chain([MANIFEST, CHECKSUMS, LOG].map(|file| (file.to_owned(), None))) {
             not_in_the_way(&folder.dir.join(file), format)?;
@@ -195,7 +214,7 @@ impl OutputFolder {
     }
 
     fn file_name(&self, format: Format) -> String {
-        format.file_name(&self.name)
+        self.layout.place(format, &self.name)
     }
 }
 

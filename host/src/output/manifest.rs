@@ -126,9 +126,9 @@ pub struct Tool {
 pub struct Recipe {
     /// Its name, which the outputs bear.
     pub name: String,
-    /// Its path as it was given.
+    /// Its path as it was given, or the container image.
     pub path: String,
-    /// SHA-256 of the file, in hexadecimal.
+    /// SHA-256 of its text, in hexadecimal.
     pub sha256: String,
     /// Values of its variables that the command line gave.
     pub variables: BTreeMap<String, String>,
@@ -191,7 +191,7 @@ pub struct Input {
 /// One image: a file, or a folder of files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
-    /// Name of the file or folder, beside the manifest.
+    /// Path of the file or folder, from the folder of the manifest.
     pub file: String,
     /// Its format.
     pub format: Format,

@@ -11,7 +11,7 @@ use particle_vm_protocol::{self as protocol, Disk, Filesystem, FormattedFilesyst
 /// When its partitions do not fit.
 pub fn resolve(recipe: &Recipe, identity: &Identity) -> Result<Option<Disk>, PlanError> {
     let Some(disk) = recipe.disk.as_ref().filter(|_| recipe.makes_disk()) else { return Ok(None) };
-    let size = disk.size.0;
+    let size = disk.size.unwrap_or_default().0;
     let partitions = layout(disk, recipe.bootloader());
     let fixed: u64 = partitions.iter().filter_map(|partition| partition.size).map(|size| size.0).sum();
     let Some(rest) = size.checked_sub(fixed + 2 * EDGE) else {

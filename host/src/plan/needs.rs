@@ -36,7 +36,7 @@ const MAX_CPUS: u32 = 4;
 pub fn needs(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Needs {
     let resources = &recipe.resources;
     let disk = recipe.disk.as_ref().filter(|_| recipe.makes_disk());
-    let target_bytes = disk.map_or(0, |disk| disk.size.0);
+    let target_bytes = disk.and_then(|disk| disk.size).map_or(0, |size| size.0);
     let base = facts.base.as_ref().map_or(0, |facts| facts.content_bytes);
     // The tree cannot outgrow the disk; beside it lie the packages and what scripts leave for a while.
     let least = if disk.is_some() { 4 * GIB } else { TREE.saturating_add(base) };
@@ -51,7 +51,11 @@ pub fn needs(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Needs
         target_bytes,
         // What is on the scratch disk, once more, with a header of a kilobyte for each file.
         archive_bytes: if archived { scratch_bytes.saturating_mul(2) } else { 0 },
-        content_bytes: content(recipe).saturating_add(base).min(disk.map_or(scratch_bytes, |disk| disk.size.0)),
+        content_bytes: content(recipe).saturating_add(base).min(if disk.is_some() {
+            target_bytes
+        } else {
+            scratch_bytes
+        }),
     }
 }
 

@@ -64,6 +64,16 @@ pub struct Entry {
 }
 
 impl Node {
+    /// A value that stands at `span`.
+    pub fn new(span: Range<usize>, kind: Kind) -> Self {
+        let within: usize = match &kind {
+            Kind::List(items) => items.iter().map(|item| item.weight).sum(),
+            Kind::Mapping(entries) => entries.iter().map(|entry| entry.node.weight + entry.key.len()).sum(),
+            Kind::Scalar { value, .. } => value.as_str().map_or(0, str::len),
+        };
+        Self { span, kind, weight: within + VALUE_WEIGHT }
+    }
+
     /// The value of `key`, when this is a mapping that has it.
     pub fn get(&self, key: &str) -> Option<&Arc<Node>> {
         self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.node)
@@ -240,12 +250,7 @@ impl<'a> Builder<'a> {
                 Kind::Mapping(entries)
             }
         };
-        let within: usize = match &kind {
-            Kind::List(items) => items.iter().map(|item| item.weight).sum(),
-            Kind::Mapping(entries) => entries.iter().map(|entry| entry.node.weight + entry.key.len()).sum(),
-            Kind::Scalar { .. } => 0,
-        };
-        self.place(Node { span, kind, weight: within + VALUE_WEIGHT }, anchor)
+        self.place(Node::new(span, kind), anchor)
     }
 
     fn place(&mut self, node: Node, anchor: usize) -> Result<(), Findings> {

@@ -22,13 +22,38 @@ pub struct Source {
     text: Arc<str>,
     // The same bytes with line feeds only: what lines are counted in, and what is shown.
     lines: Arc<str>,
+    next: Option<Arc<Source>>,
 }
 
 impl Source {
     /// `text`, which was read from `name`.
     pub fn new(name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
         let text = text.into();
-        Self { name: name.into(), lines: with_line_feeds(&text), text }
+        Self { name: name.into(), lines: with_line_feeds(&text), text, next: None }
+    }
+
+    /// The same, and behind it what a recipe has from elsewhere: bytes from [`Self::end`] on are those of `next`.
+    #[must_use]
+    pub fn followed_by(self, next: Self) -> Self {
+        Self { next: Some(Arc::new(next)), ..self }
+    }
+
+    /// The texts that it consists of.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |part| part.next.as_deref())
+    }
+
+    /// The number of the first byte that is not of this text.
+    pub fn end(&self) -> usize {
+        self.text.len() + 1
+    }
+
+    /// The text that the bytes `span` are in, and where they are in it.
+    fn part(&self, span: Range<usize>) -> (&Self, Range<usize>) {
+        match (&self.next, span.start.checked_sub(self.end())) {
+            (Some(next), Some(start)) => next.part(start..span.end.saturating_sub(self.end())),
+            _ => (self, span),
+        }
     }
 
     /// The text.
@@ -48,7 +73,8 @@ impl Source {
 
     /// Line and column of a byte, both from 1, the column in characters.
     pub fn position(&self, byte: usize) -> (usize, usize) {
-        let before = self.lines.get(..byte).unwrap_or(&self.lines);
+        let (part, at) = self.part(byte..byte);
+        let before = part.lines.get(..at.start).unwrap_or(&part.lines);
         let line = before.rfind('\n').map_or(0, |newline| newline + 1);
         (before.matches('\n').count() + 1, before[line..].chars().count() + 1)
     }
@@ -90,6 +116,7 @@ pub struct Finding {
 impl Finding {
     /// A finding about the bytes `span` of `source`.
     pub fn new(source: &Source, span: Range<usize>, message: impl Into<Cow<'static, str>>) -> Self {
+        let (source, span) = source.part(span);
         let (line, column) = source.position(span.start);
         let end = span.end.min(source.boundary(span.start + MAX_TEXT)).max(span.start);
         let (file, source, span) = (source.name.to_string(), source.clone(), span.start..end);
@@ -158,9 +185,10 @@ pub struct Findings(Vec<Finding>);
 
 impl Findings {
     /// The findings, when there are any.
-    pub(super) fn new(mut findings: Vec<Finding>) -> Option<Self> {
-        findings.sort_by(|a, b| a.place().cmp(&b.place()).then_with(|| a.message.cmp(&b.message)));
-        findings.dedup_by(|a, b| a.place() == b.place() && a.message == b.message);
+    pub(crate) fn new(mut findings: Vec<Finding>) -> Option<Self> {
+        let place = |finding: &Finding| (finding.file.clone(), finding.place());
+        findings.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.message.cmp(&b.message)));
+        findings.dedup_by(|a, b| place(a) == place(b) && a.message == b.message);
         findings.truncate(MAX_FINDINGS);
         (!findings.is_empty()).then_some(Self(findings))
     }
@@ -193,11 +221,14 @@ impl Findings {
     }
 
     fn summary(&self) -> String {
-        let file = self.0.first().map_or("the recipe", |finding| finding.file.as_str());
+        let mut files: Vec<_> = self.0.iter().map(|finding| finding.file.as_str()).collect();
+        files.dedup();
+        let file = files.join(" and ");
+        let have = if files.len() > 1 { "have" } else { "has" };
         match self.0.len() {
-            1 => format!("{file} has a problem"),
-            MAX_FINDINGS => format!("{file} has {MAX_FINDINGS} problems or more"),
-            count => format!("{file} has {count} problems"),
+            1 => format!("{file} {have} a problem"),
+            MAX_FINDINGS => format!("{file} {have} {MAX_FINDINGS} problems or more"),
+            count => format!("{file} {have} {count} problems"),
         }
     }
 }

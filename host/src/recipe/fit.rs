@@ -33,7 +33,13 @@ impl Recipe {
         }
         let message = "the image becomes a plain system, and no stage makes it boot";
         let finding = self.finding(&Path::root().key("base-image"), message);
-        vec![finding.help("add the stage `bootloader`, and `kernel` if the image has none")]
+        let help = if self.origin.ordered {
+            "write a recipe that has it as `base-image`, with the stages `kernel` and `bootloader`; or take an image with \
+             the label `containers.bootc=1`"
+        } else {
+            "add the stage `bootloader`, and `kernel` if the image has none"
+        };
+        vec![finding.help(help)]
     }
 
     fn fits_deployment(&self) -> Vec<Finding> {
@@ -91,7 +97,7 @@ impl Recipe {
 }
 
 /// Whether a deployment can have something at `path`.
-fn is_writable(path: &str) -> bool {
+pub(super) fn is_writable(path: &str) -> bool {
     let first = path.split('/').find(|part| !part.is_empty()).unwrap_or_default();
     WRITABLE.contains(&first)
 }

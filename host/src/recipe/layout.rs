@@ -1,7 +1,7 @@
 //! The partitions that a disk gets: the default ones, and what an explicit list leaves open.
 
 use super::size::{GIB, MIB, Size};
-use super::types::{Disk, Partition};
+use super::types::{Disk, Partition, Recipe};
 use particle_vm_protocol::disk::fat32_cluster_sectors;
 use particle_vm_protocol::stage::{Bootloader, BootloaderType, Firmware};
 use particle_vm_protocol::{Filesystem, PartitionKind, SectorSize};
@@ -27,6 +27,24 @@ pub fn firmwares(bootloader: Option<&Bootloader>, sector_size: SectorSize) -> Ve
 pub fn layout(disk: &Disk, bootloader: Option<&Bootloader>) -> Vec<Partition> {
     let partitions = disk.partitions.clone().unwrap_or_else(|| default_partitions(disk, bootloader));
     partitions.into_iter().map(|partition| fill_in(disk, partition)).collect()
+}
+
+impl Recipe {
+    /// Gives the disk a size, where it follows from the container image: `image` is what that one asks for.
+    pub fn settle_disk(&mut self, image: Size) {
+        let disk = self.disk.get_or_insert_default();
+        let size = match &disk.partitions {
+            None => image,
+            Some(partitions) => {
+                let fixed = partitions.iter().filter_map(|partition| partition.size);
+                let fixed = fixed.fold(2 * EDGE, |sum, size| sum.saturating_add(size.0));
+                // One that grows has the image, or what the root has no room for.
+                let grows = partitions.iter().any(|partition| partition.grow);
+                Size(if grows { fixed.saturating_add(image.0) } else { fixed })
+            }
+        };
+        disk.size.get_or_insert(size.max(disk.min_size.unwrap_or_default()));
+    }
 }
 
 fn default_partitions(disk: &Disk, bootloader: Option<&Bootloader>) -> Vec<Partition> {

@@ -1,6 +1,7 @@
 //! Recipes: from YAML to a [`Recipe`] that has been checked, or to everything that is wrong with it.
 
 mod alias;
+pub mod blueprint;
 mod check;
 mod document;
 mod finding;
@@ -47,14 +48,9 @@ use std::path::Path as FilePath;
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(path: &FilePath, variables: &BTreeMap<String, String>) -> Result<Recipe, Findings> {
-    let name = path.display().to_string();
-    let text = read_file(path).map_err(|message| Finding::of_file(name.clone(), message))?;
-    let text = String::from_utf8(text).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count();
-        Finding::of_file(name.clone(), format!("line {line} is not UTF-8, so this is not YAML"))
-    })?;
+    let source = read_text(path, "the recipe", "YAML")?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(FilePath::new("."));
-    parse(Source::new(name, text), folder, variables)
+    parse(source, folder, variables)
 }
 
 /// The same for text that has been read already; the files that it names are looked for in `folder`.
@@ -62,8 +58,19 @@ pub fn load(path: &FilePath, variables: &BTreeMap<String, String>) -> Result<Rec
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(source: Source, folder: &FilePath, variables: &BTreeMap<String, String>) -> Result<Recipe, Findings> {
-    let (root, mut findings) = document::read(&source)?;
-    let variables::Replaced { root, findings: unknown, without } = variables::replace(&source, &root, variables);
+    let (root, findings) = document::read(&source)?;
+    let replaced = variables::replace(&source, &root, variables);
+    checked(source, folder, findings, replaced)
+}
+
+/// A document as a recipe. `findings` are those that there are already.
+fn checked(
+    source: Source,
+    folder: &FilePath,
+    mut findings: Vec<Finding>,
+    replaced: variables::Replaced,
+) -> Result<Recipe, Findings> {
+    let variables::Replaced { root, findings: unknown, without } = replaced;
     let shape::Shaped { findings: misfits, value, unread } = shape::check(&source, &root);
     findings.extend(misfits);
     let sections = sections::read(&value, unread);
@@ -78,7 +85,8 @@ pub fn parse(source: Source, folder: &FilePath, variables: &BTreeMap<String, Str
     // Only a defect of the schema lets a misfit through to here.
     let mut recipe = Recipe::deserialize(value).map_err(|error| Finding::new(&source, 0..0, error.to_string()))?;
     let bootloader = recipe.base_image.as_ref().map(|_| Bootloader::default());
-    recipe.origin = types::Origin { source, root: Some(root), folder: folder.to_owned(), copied, bootloader };
+    let ordered = false;
+    recipe.origin = types::Origin { source, root: Some(root), folder: folder.to_owned(), copied, bootloader, ordered };
     match recipe.engine {
         Some(engine) => recipe.fits(engine).map(|()| recipe),
         None => Ok(recipe),
@@ -86,9 +94,10 @@ pub fn parse(source: Source, folder: &FilePath, variables: &BTreeMap<String, Str
 }
 
 impl Recipe {
-    /// SHA-256 of its file, in hexadecimal.
+    /// SHA-256 of its text, in hexadecimal.
     pub fn sha256(&self) -> String {
-        hex::encode(Sha256::digest(self.origin.source.text()))
+        let hash = self.origin.source.parts().fold(Sha256::new(), |hash, part| hash.chain_update(part.text()));
+        hex::encode(hash.finalize())
     }
 
     /// The folder whose files the recipe can use, and which the guest sees.
@@ -148,17 +157,28 @@ impl Recipe {
     }
 }
 
-fn read_file(path: &FilePath) -> Result<Vec<u8>, String> {
-    let cannot = |error: io::Error| format!("cannot read the recipe: {error}");
+/// The text of a file, which is in `language`; findings about the whole of it call it `what`.
+fn read_text(path: &FilePath, what: &str, language: &str) -> Result<Source, Findings> {
+    let name = path.display().to_string();
+    let text = read_file(path, what).map_err(|message| Finding::of_file(name.clone(), message))?;
+    let text = String::from_utf8(text).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count();
+        Finding::of_file(name.clone(), format!("line {line} is not UTF-8, so this is not {language}"))
+    })?;
+    Ok(Source::new(name, text))
+}
+
+fn read_file(path: &FilePath, what: &str) -> Result<Vec<u8>, String> {
+    let cannot = |error: io::Error| format!("cannot read {what}: {error}");
     // Looked at before it is opened: opening a pipe would wait for its other end.
     let data = std::fs::metadata(path).map_err(cannot)?;
     if !data.is_file() {
-        return Err("the recipe is not a file".into());
+        return Err(format!("{what} is not a file"));
     }
     let mut text = Vec::new();
     File::open(path).map_err(cannot)?.take(MAX_BYTES + 1).read_to_end(&mut text).map_err(cannot)?;
     if text.len() as u64 > MAX_BYTES {
-        return Err(format!("the recipe has {} bytes, and recipes end at {}", data.len(), Size(MAX_BYTES)));
+        return Err(format!("{what} has {} bytes, and {} is the most", data.len(), Size(MAX_BYTES)));
     }
     Ok(text)
 }

@@ -43,8 +43,7 @@ pub struct Recipe {
     /// no stage.
     #[serde(default)]
     pub stages: Vec<RecipeStage>,
-    /// The disk that is made. With a `base-image` it may be left out: its size follows from the image then. Containers and
-    /// archives have none.
+    /// The disk that is made. With a `base-image` it may be left out. Containers and archives have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
     /// The files that are written.
@@ -71,6 +70,8 @@ pub(super) struct Origin {
     pub(super) copied: u64,
     /// What boots a container image for which no stage says so.
     pub(super) bootloader: Option<Bootloader>,
+    /// Whether nobody has written it: it follows from an image that the command line names.
+    pub(super) ordered: bool,
 }
 
 /// Architectures, by Debian's names.
@@ -120,8 +121,12 @@ pub struct RecipeStage {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
-    /// Size of the disk, a multiple of 1 MiB.
-    pub size: Size,
+    /// Size of the disk, a multiple of 1 MiB. With a `base-image` it may be left out: it follows from the image then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
+    /// Least size of a disk whose size follows from the image, a multiple of 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_size: Option<Size>,
     /// File system of the root partition.
     #[serde(default)]
     pub filesystem: Filesystem,

@@ -15,7 +15,7 @@ pub use bootloader::{Bootloader, BootloaderType, Firmware};
 pub use files::{Copy, File, Files, MAX_DEPTH, MAX_READ, Run};
 pub use ostree::{OstreeCommit, OstreeConfig, OstreeInit, OstreePull, OstreeRemote, OstreeRemotes, RepoMode};
 pub use packages::{Apt, Debootstrap, KEYRING_EXTENSIONS, Kernel, Source, Sources, Variant, keyring_extension};
-pub use system::{Hostname, Locale, Systemd, Timezone, User, Users};
+pub use system::{Group, Hostname, Locale, Systemd, Timezone, User, Users};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,7 @@ pub enum Stage {
     Timezone(Timezone),
     /// Set the host name.
     Hostname(Hostname),
-    /// Create or change users.
+    /// Create groups, and create or change users.
     Users(Users),
     /// Write files whose content stands in the recipe.
     Files(Files),

@@ -40,7 +40,23 @@ pub struct Hostname {
 pub struct Users {
     /// Users by name. One that exists, `root` or a user of a package's, is changed in what is said here and in nothing
     /// else.
+    #[serde(default)]
     pub users: BTreeMap<String, User>,
+    /// Groups, which are created before the users.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Group>,
+}
+
+/// One group.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Its name. One that exists stays, and its id has to be this one.
+    pub name: String,
+    /// Group id; without it, the next free one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
 }
 
 /// One user.

@@ -2,6 +2,7 @@
 
 use super::{CHECKSUMS, LOG, MANIFEST, Others, OutputFolder};
 use crate::clean;
+use crate::output::layout::{Layout, folders};
 use crate::output::manifest::{Manifest, Output, Owner};
 use crate::output::{Format, OutputError};
 use nix::errno::Errno;
@@ -31,14 +32,18 @@ impl OutputFolder {
         }
         // Another build may have come first.
         self.not_of_another()?;
+        let inner = folders(&self.dir, images.iter().map(|(file, _)| *file));
+        let failed = |path: &Path, source| OutputError::Publish { path: path.to_owned(), source };
+        inner.iter().try_for_each(|path| std::fs::create_dir_all(path).map_err(|source| failed(path, source)))?;
         images.iter().try_for_each(|(file, format)| self.rename(file, *format))?;
         // Before the manifest that tells of them is replaced.
         self.remove_stale(&images.iter().map(|(file, _)| *file).collect::<Vec<_>>())?;
         texts.iter().try_for_each(|(file, format)| self.rename(file, *format))?;
         // The renames themselves must survive a power cut.
-        File::open(&self.dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|source| OutputError::Publish { path: self.dir.clone(), source })
+        inner
+            .iter()
+            .chain([&self.dir])
+            .try_for_each(|path| File::open(path).and_then(|dir| dir.sync_all()).map_err(|source| failed(path, source)))
     }
 
     /// One manifest, one list of checksums and one log tell of all that lies in a folder: those of another recipe are not
@@ -71,7 +76,8 @@ impl OutputFolder {
         };
         for output in earlier.outputs {
             // No other file of the folder, whatever the manifest says.
-            if output.file != self.file_name(output.format) || made.contains(&output.file.as_str()) {
+            let ours = Layout::ALL.iter().any(|layout| output.file == layout.place(output.format, &self.name));
+            if !ours || made.contains(&output.file.as_str()) {
                 continue;
             }
             let path = self.dir.join(output.file);

@@ -25,7 +25,7 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
         _ => None,
     });
     let path = Path::root().key("disk");
-    let sizes_fit = size(checker, &path.key("size"), disk.size);
+    let sizes_fit = sizes(checker, &path, disk, sections);
     filesystem(checker, &path.key("filesystem"), disk);
     let bootloader = readable.map(|(_, options)| options);
     // Without the bootloader's options the default partitions are not known.
@@ -58,8 +58,8 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
         let stage = Path::root().key("stages").index(index).key("options").key("firmware");
         boot::boots(checker, &stage, disk, options, &partitions);
     }
-    if sizes_fit && checker.findings.len() == before {
-        fits(checker, &path, disk, &partitions, sections);
+    if let Some(size) = disk.size.filter(|_| sizes_fit && checker.findings.len() == before) {
+        fits(checker, &path, disk, size, &partitions, sections);
     }
 }
 
@@ -93,6 +93,33 @@ fn flags_of_root(checker: &mut Checker<'_>, list: &Path, partitions: &[Partition
             checker.advise(&list.index(index).key("options").index(option), message, "add a stage `kernel`");
         }
     }
+}
+
+/// The size of the disk, or what it goes by.
+fn sizes(checker: &mut Checker<'_>, path: &Path, disk: &Disk, sections: &Sections) -> bool {
+    // One that cannot be read may be an image.
+    let based = sections.base_image.is_some() || !checker.reads(&Path::root().key("base-image"));
+    match (disk.size, disk.min_size) {
+        (Some(_), Some(_)) => {
+            let help = "remove one of them";
+            checker.advise_key(&path.key("min_size"), "`min_size` is for a disk without a `size`", help);
+        }
+        (None, _) if !based => {
+            let help = "`size`: Size of the disk, a multiple of 1 MiB.";
+            checker.advise_key(path, "`disk` lacks the key `size`", help);
+        }
+        _ => {}
+    }
+    let fixed = disk.partitions.iter().flatten().filter_map(|partition| partition.size);
+    if disk.size.is_none() && fixed.fold(0, |sum: u64, size| sum.saturating_add(size.0)) > MAX_DISK {
+        let message = format!("the partitions take more than the {} that a disk can have", Size(MAX_DISK));
+        checker.advise(&path.key("partitions"), message, "make them smaller");
+    }
+    let mut fit = true;
+    for (key, size) in [("size", disk.size), ("min_size", disk.min_size)] {
+        fit &= size.is_none_or(|size| self::size(checker, &path.key(key), size));
+    }
+    fit
 }
 
 fn size(checker: &mut Checker<'_>, path: &Path, size: Size) -> bool {
@@ -166,11 +193,18 @@ fn together(checker: &mut Checker<'_>, list: &Path, partitions: &[Partition]) {
 }
 
 /// Whether the partitions fit on the disk and the content into them.
-fn fits(checker: &mut Checker<'_>, path: &Path, disk: &Disk, partitions: &[Partition], sections: &Sections) {
+fn fits(
+    checker: &mut Checker<'_>,
+    path: &Path,
+    disk: &Disk,
+    whole: Size,
+    partitions: &[Partition],
+    sections: &Sections,
+) {
     let fixed: u64 =
         partitions.iter().filter_map(|partition| partition.size).fold(2 * EDGE, |sum, size| sum.saturating_add(size.0));
-    let Some(rest) = disk.size.0.checked_sub(fixed) else {
-        let message = format!("the partitions take {} with their table, and the disk has {}", Size(fixed), disk.size);
+    let Some(rest) = whole.0.checked_sub(fixed) else {
+        let message = format!("the partitions take {} with their table, and the disk has {whole}", Size(fixed));
         return checker.advise(&path.key("size"), message, format!("write at least `{}`", Size(fixed)));
     };
     let copied = least_copied(checker, partitions, sections);

@@ -89,7 +89,9 @@ pub fn unfit(format: Format, earlier: &[Format], disk: Option<&Disk>) -> Option<
     let any_sector_size = matches!(format, Format::Raw | Format::Qcow2) || !format.is_disk();
     if earlier.contains(&format) {
         Some((format!("the format `{format}` is named twice"), "remove one"))
-    } else if format == Format::Vhd && disk.is_some_and(|disk| disk.size.0 > MAX_VHD) {
+    } else if format == Format::Vhd
+        && disk.and_then(|disk| disk.size.or(disk.min_size)).is_some_and(|size| size.0 > MAX_VHD)
+    {
         Some((format!("a vhd holds at most {}", Size(MAX_VHD)), "use `vhdx`, or a smaller disk"))
     } else if !any_sector_size && disk.is_some_and(|disk| disk.sector_size == SectorSize::B4096) {
         let help = "use `raw` or `qcow2`, or a sector size of 512";

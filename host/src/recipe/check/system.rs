@@ -4,7 +4,7 @@ use super::{Checker, credentials, names};
 use crate::recipe::near::nearest;
 use crate::recipe::path::Path;
 use particle_vm_protocol::Stage;
-use particle_vm_protocol::stage::{Hostname, Locale, Systemd, Timezone, User, Users};
+use particle_vm_protocol::stage::{Group, Hostname, Locale, Systemd, Timezone, User, Users};
 use std::collections::BTreeSet;
 
 /// The locales of Debian's glibc: the names in `/usr/share/i18n/SUPPORTED` of the package `locales`, each with its
@@ -64,9 +64,10 @@ pub fn hostname(checker: &mut Checker<'_>, path: &Path, options: &Hostname) {
 /// The stage `users`: names, ids, groups, homes, passwords and keys.
 pub fn users(checker: &mut Checker<'_>, path: &Path, options: &Users) {
     let list = path.key("users");
-    if options.users.is_empty() {
-        checker.advise(&list, "`users` is empty", "name a user, or remove the stage");
+    if options.users.is_empty() && options.groups.is_empty() {
+        checker.advise(&list, "this stage makes no user and no group", "name one, or remove the stage");
     }
+    groups(checker, &path.key("groups"), &options.groups);
     for (name, options_of_user) in &options.users {
         let path = list.key(name);
         if !names::user(name) {
@@ -83,13 +84,33 @@ pub fn users(checker: &mut Checker<'_>, path: &Path, options: &Users) {
     }
 }
 
-fn user(checker: &mut Checker<'_>, path: &Path, name: &str, user: &User) {
-    for (key, id) in [("uid", user.uid), ("gid", user.gid)] {
-        // 65535 and 4294967295 mean "no change" to chown(2) and its 16-bit forerunner.
-        if let Some(id @ (65_535 | u32::MAX)) = id {
-            checker.advise(&path.key(key), format!("{id} cannot be an id"), "people's ids begin with 1000");
+fn groups(checker: &mut Checker<'_>, list: &Path, groups: &[Group]) {
+    for (index, group) in groups.iter().enumerate() {
+        let (path, earlier) = (list.index(index), &groups[..index]);
+        if !names::user(&group.name) {
+            let help = "small letters, digits, `_` and `-`, beginning with a letter, at most 32 characters";
+            checker.advise(&path.key("name"), format!("`{}` is not a group name", group.name), help);
+        } else if earlier.iter().any(|other| other.name == group.name) {
+            checker.report(&path.key("name"), format!("the group `{}` is named twice", group.name));
+        }
+        id(checker, &path.key("gid"), group.gid);
+        if let Some(other) = group.gid.and_then(|gid| earlier.iter().find(|other| other.gid == Some(gid))) {
+            checker.report(&path.key("gid"), format!("`{}` and `{}` have the same gid", other.name, group.name));
         }
     }
+}
+
+/// An id of a user or a group.
+fn id(checker: &mut Checker<'_>, path: &Path, id: Option<u32>) {
+    // 65535 and 4294967295 mean "no change" to chown(2) and its 16-bit forerunner.
+    if let Some(id @ (65_535 | u32::MAX)) = id {
+        checker.advise(path, format!("{id} cannot be an id"), "people's ids begin with 1000");
+    }
+}
+
+fn user(checker: &mut Checker<'_>, path: &Path, name: &str, user: &User) {
+    id(checker, &path.key("uid"), user.uid);
+    id(checker, &path.key("gid"), user.gid);
     if user.uid.is_some_and(|uid| (uid == 0) != (name == "root")) {
         checker.advise(&path.key("uid"), "0 is the uid of root, and root has no other", "leave it out");
     }

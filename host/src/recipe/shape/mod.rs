@@ -18,7 +18,8 @@ use super::size::{Size, Timeout};
 use super::unread::Unread;
 use serde_json::{Map, Value, json};
 use std::ops::Range;
-use words::{accepts, expected, keys, kind, listed, names, nearest_stage, required_beside, stage_names, stand_in};
+use words::{accepts, expected, keys, names, nearest_stage, required_beside, stage_names, stand_in};
+pub(super) use words::{kind, listed};
 
 /// The keys of every stage.
 const STAGE: [&str; 4] = ["type", "options", "name", "timeout"];

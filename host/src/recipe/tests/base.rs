@@ -18,7 +18,16 @@ fn an_image_needs_neither_stages_nor_a_disk() {
                 "stages: [{ type: debootstrap, options: { suite: trixie } }]",
                 "3:18 `debootstrap` makes a tree, and the recipe has a `base-image` that is one | remove the stage, or the `base-image`",
             ),
-            ("disk: {}", "3:1 `disk` lacks the key `size` | `size`: Size of the disk, a multiple of 1 MiB."),
+            ("disk: {}", ""),
+            ("disk: { filesystem: xfs, min_size: 20GiB }", ""),
+            (
+                "disk: { min_size: 20GB }",
+                "3:19 the size is not a multiple of 1MiB | GB and MB count in thousands; write `20GiB`",
+            ),
+            (
+                "disk: { size: 8GiB, min_size: 20GiB }",
+                "3:21 `min_size` is for a disk without a `size` | remove one of them",
+            ),
             ("engine: nativ", "3:9 `engine` cannot be `nativ` | possible: `native-ostree`, `plain`, `bootc`"),
         ],
     );

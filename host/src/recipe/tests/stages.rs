@@ -74,7 +74,10 @@ fn options_of_stages_make_sense() {
                 "hostname, options: { hostname: my_host }",
                 "6:44 `my_host` is not a host name | letters, digits and hyphens, in parts between dots, at most 64 characters",
             ),
-            ("users, options: { users: {} }", "6:31 `users` is empty | name a user, or remove the stage"),
+            (
+                "users, options: { users: {} }",
+                "6:31 this stage makes no user and no group | name one, or remove the stage",
+            ),
             (
                 "users, options: { users: { Deb: {}, a: { uid: 5, home: x, shell: /bin/b:c }, b: { uid: 5, groups: [A] } } }",
                 "6:40 `Deb` is not a user name | small letters, digits, `_` and `-`, beginning with a letter, at most 32 characters\n6:68 `x` is not an absolute path\n6:78 `/bin/b:c` is not an absolute path\n6:100 `a` and `b` have the same uid\n6:112 `A` is not a group name | small letters, digits, `_` and `-`",

@@ -83,7 +83,7 @@ fn a_large_file_is_refused_before_it_is_read() {
     File::create(&path).unwrap().set_len(100 << 20).unwrap();
     let error = load(&path, &BTreeMap::new()).unwrap_err();
     let message = error.iter().next().unwrap().message.to_string();
-    assert_eq!(message, "the recipe has 104857600 bytes, and recipes end at 1MiB");
+    assert_eq!(message, "the recipe has 104857600 bytes, and 1MiB is the most");
 }
 
 #[test]

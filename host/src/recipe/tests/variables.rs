@@ -26,7 +26,10 @@ fn with(recipe: &str, given: &[(&str, &str)]) -> Result<Recipe, Vec<String>> {
 fn variables_are_replaced() {
     let recipe = RECIPE.replace("NAME: x", "NAME: x, SIZE: '3'");
     let recipe = with(&recipe, &[("SUITE", "bookworm")]).unwrap();
-    assert_eq!((recipe.name.as_str(), recipe.disk.unwrap().size, recipe.resources.cpus), ("x", Size(3 * GIB), Some(2)));
+    assert_eq!(
+        (recipe.name.as_str(), recipe.disk.unwrap().size, recipe.resources.cpus),
+        ("x", Some(Size(3 * GIB)), Some(2))
+    );
     assert_eq!(recipe.variables["SUITE"], "bookworm");
     let Stage::Debootstrap(options) = &recipe.stages[0].stage else { panic!() };
     assert_eq!(options.suite, "bookworm");
