@@ -29,12 +29,12 @@ pub struct Images {
 
 impl Images {
     /// What the fetching goes by.
-    pub fn options(&self, architecture: &str) -> source::Options {
+    pub fn options(&self) -> source::Options {
         source::Options {
             authfile: self.authfile.clone(),
             plain_http: self.plain_http,
             max_size: self.max_image_size.map_or(source::MAX_SIZE, |size| size.0),
-            ..source::Options::new(architecture)
+            ..source::Options::default()
         }
     }
 }
@@ -45,6 +45,6 @@ mod tests {
 
     #[test]
     fn the_default_is_the_one_that_the_help_names() {
-        assert_eq!("64GiB".parse::<Size>().unwrap().0, Images::default().options("amd64").max_size);
+        assert_eq!("64GiB".parse::<Size>().unwrap().0, Images::default().options().max_size);
     }
 }

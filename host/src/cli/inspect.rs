@@ -11,9 +11,6 @@ use crate::store::Store;
 use crate::ui::{Ui, inspection};
 use clap::Args;
 
-/// Architecture of the images, as OCI calls it.
-const ARCHITECTURE: &str = "amd64";
-
 /// Tell what is in a container image, which engine makes a disk of it, and what is wrong with it
 ///
 /// IMAGE is HOST/NAME:TAG or docker://HOST/NAME:TAG in a registry, oci:DIR or oci:DIR:TAG, oci-archive:FILE or
@@ -43,7 +40,7 @@ impl Inspect {
         let reference: Reference = self.image.parse()?;
         let dirs = Dirs::new()?;
         let store = Store::open_waiting(dirs.store()).await?;
-        let options = self.images.options(ARCHITECTURE);
+        let options = self.images.options();
         let image = Image::fetch(&reference, &options, &store, &dirs, ui.events()).await?;
         let report = look(&image, ui.events()).await?;
         if self.json {

@@ -1,5 +1,6 @@
 //! Options that several verbs share.
 
+use super::images::Images;
 use crate::engine;
 use crate::output::{Format, Layout, Others};
 use crate::plan::Overrides;
@@ -66,6 +67,10 @@ pub struct Otherwise {
     /// Size of the scratch disk, where the image's tree is built
     #[arg(long, value_name = "SIZE", value_parser = disk_size)]
     pub scratch_size: Option<u64>,
+
+    /// How a container image is fetched.
+    #[command(flatten)]
+    pub images: Images,
 }
 
 impl Otherwise {
@@ -82,6 +87,7 @@ impl Otherwise {
             work_dir: self.work_dir.clone(),
             overrides,
             sources: sources.clone().into(),
+            images: self.images.options(),
         }
     }
 }

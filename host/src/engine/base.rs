@@ -33,10 +33,15 @@ impl Fetched {
     ///
     /// # Errors
     /// When it cannot be fetched, or is not what it should be.
-    pub async fn of(recipe: &mut Recipe, dirs: &Dirs, events: &Events) -> Result<Option<Self>> {
+    pub async fn of(
+        recipe: &mut Recipe,
+        options: &source::Options,
+        dirs: &Dirs,
+        events: &Events,
+    ) -> Result<Option<Self>> {
         let Some(reference) = reference(recipe)? else { return Ok(None) };
         let store = Store::open_waiting(dirs.store()).await?;
-        let options = source::Options::new(recipe.architecture.name());
+        let options = source::Options { architecture: recipe.architecture.name().into(), ..options.clone() };
         let image = Image::fetch(&reference, &options, &store, dirs, events).await?;
         let report = look::look(&image, events).await?;
         let facts = facts(&image, look::engine(&report, recipe.engine)?, report.facts.bytes);

@@ -11,6 +11,7 @@ use crate::output::{Format, Layout, Others, space};
 use crate::plan::{HostFacts, Overrides, Planned, plan};
 use crate::recipe::blueprint::Order;
 use crate::recipe::{self, Findings, Recipe};
+use crate::source;
 use particle_vm_protocol::Stage;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,8 @@ pub struct Options {
     pub overrides: Overrides,
     /// Where the appliance and the packages come from.
     pub sources: Sources,
+    /// How a container image is fetched.
+    pub images: source::Options,
 }
 
 /// What is known of a build before anything is started.
@@ -96,7 +99,7 @@ pub async fn prepare(options: &Options, dirs: &Dirs, events: &Events) -> Result<
     let output = options.output.clone().unwrap_or_else(|| default_output(&recipe.name));
     let work_dir = options.work_dir.clone().unwrap_or_else(|| dirs.work());
     apart(&recipe, &[(&output, "--output"), (&work_dir, "--work-dir")])?;
-    let base = Fetched::of(&mut recipe, dirs, events).await?;
+    let base = Fetched::of(&mut recipe, &options.images, dirs, events).await?;
     let mirror = match apt::named_mirror(options.sources.mirror.as_deref())? {
         Some(named) => Some(named),
         // A recipe that names its own needs none of the host, nor does one that fetches no packages.

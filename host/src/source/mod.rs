@@ -69,6 +69,13 @@ impl Options {
     }
 }
 
+impl Default for Options {
+    /// For the one architecture that images are made for.
+    fn default() -> Self {
+        Self::new("amd64")
+    }
+}
+
 /// An image whose blobs are in the store.
 #[derive(Debug, Clone)]
 pub struct Image {
