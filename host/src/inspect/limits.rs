@@ -1,7 +1,6 @@
 //! How much of an image is taken in. Whoever made it may want to fill this machine's memory or never come to an end.
 
-/// Most layers. Docker stops at 127.
-pub(super) const LAYERS: usize = 512;
+pub(super) use crate::source::MAX_LAYERS as LAYERS;
 
 /// Most bytes of the configuration and of the manifest; registries take 4 MiB.
 pub(super) const DOCUMENT: usize = 4 << 20;

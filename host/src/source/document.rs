@@ -16,8 +16,8 @@ pub const MAX_MANIFEST: u64 = 4 << 20;
 /// Most bytes of a configuration.
 pub const MAX_CONFIG: u64 = 4 << 20;
 
-/// Most layers. Overlay file systems take 500, docker 125.
-pub const MAX_LAYERS: usize = 1000;
+/// Most layers, wherever they are looked at. Overlay file systems take 500, docker 125.
+pub const MAX_LAYERS: usize = 512;
 
 /// Type of an index, as OCI and docker call it.
 pub const INDEXES: [&str; 2] =
@@ -299,7 +299,7 @@ mod tests {
     fn a_manifest_keeps_to_its_limits() {
         check_manifest(&manifest(MAX_LAYERS, LAYERS[1]), u64::MAX).unwrap();
         let error = check_manifest(&manifest(10_000, LAYERS[1]), u64::MAX).unwrap_err().to_string();
-        assert!(error.contains("has 10000 layers, and an image has at most 1000"), "{error}");
+        assert!(error.contains("has 10000 layers, and an image has at most 512"), "{error}");
         assert!(matches!(check_manifest(&manifest(2, LAYERS[1]), 19), Err(Problem::TooLarge { size: 20, .. })));
         let error = check_manifest(&manifest(1, "text/x"), u64::MAX).unwrap_err().to_string();
         assert_eq!(error, "layer 1 has the type text/x, which is none of a container image");
