@@ -86,7 +86,7 @@ pub fn top(text: &[u8], declared: Option<&str>) -> Result<Top, Problem> {
     if let (Some(own), Some(declared)) = (shape.media_type.as_deref(), declared)
         && own != declared
     {
-        return Err(malformed(&format!("it is handed out as {declared}, and calls itself {own}")));
+        return Err(malformed(&format!("it is handed out as {}, and calls itself {}", shown(declared), shown(own))));
     }
     let guessed = if shape.manifests.is_some() { INDEXES[0] } else { MANIFESTS[0] };
     let media_type = shape.media_type.as_deref().or(declared).unwrap_or(guessed);
@@ -287,6 +287,9 @@ mod tests {
         assert!(refused(both, None).to_string().contains("an index and a manifest at once"));
         let other = json!({ "schemaVersion": 2, "mediaType": MANIFESTS[0] });
         assert!(refused(other, Some(INDEXES[0])).to_string().contains("calls itself"));
+        let long = json!({ "schemaVersion": 2, "mediaType": "\u{1b}[2J".repeat(1000) + &"x".repeat(1000) });
+        let error = refused(long, Some(&"y".repeat(1000))).to_string();
+        assert!(error.len() < 600 && !error.contains('\u{1b}'), "{error}");
         let first = json!({ "schemaVersion": 1, "fsLayers": [] });
         assert!(matches!(refused(first, None), Problem::FirstSchema));
         let chart = json!({ "schemaVersion": 2 });
