@@ -90,7 +90,7 @@ fn facts(image: &Image, engine: Engine, content_bytes: u64) -> BaseFacts {
         digest: image.digest.clone(),
         config: String::from_utf8_lossy(&image.config).into_owned(),
         created: created.map_or(0, |time| time.as_second().max(0)),
-        reference: image.reference.to_string(),
+        reference: image.reference.clone().public().to_string(),
         origin: image.reference.origin().unwrap_or_default(),
         bootloader: Bootloader::default(),
     };
