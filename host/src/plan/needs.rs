@@ -21,6 +21,8 @@ pub struct Needs {
     pub archive_bytes: u64,
     /// About how many bytes the files in the image will occupy, estimated from the stages.
     pub content_bytes: u64,
+    /// About how many bytes the layers of the container image take that the guest reads; 0 when there is none.
+    pub layer_bytes: u64,
 }
 
 /// Memory when nobody says: the largest consumer is the compression of an initramfs; what is left caches the tree.
@@ -52,6 +54,7 @@ pub fn needs(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Needs
         // What is on the scratch disk, once more, with a header of a kilobyte for each file.
         archive_bytes: if archived { scratch_bytes.saturating_mul(2) } else { 0 },
         content_bytes: content(recipe).saturating_add(base).min(disk.map_or(scratch_bytes, |disk| disk.size.0)),
+        layer_bytes: facts.base.as_ref().map_or(0, |facts| facts.layer_bytes),
     }
 }
 
