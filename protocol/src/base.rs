@@ -18,10 +18,11 @@ pub struct Base {
     pub config: String,
     /// When the image was made, in seconds since the Unix epoch; 0 where it does not say.
     pub created: i64,
-    /// Where it comes from, as containers-transports(5) writes it: `docker://host/name:tag`, `oci:/folder:tag`.
+    /// Where it comes from, as containers-transports(5) writes it: `docker://host/name:tag`, `oci:folder:tag`. It is written
+    /// into the installed system, so that nothing of the host's folders is in it.
     pub reference: String,
     /// Where the installed system looks for updates, as ostree-container writes it in the origin of a deployment:
-    /// `ostree-unverified-registry:host/name:tag`.
+    /// `ostree-unverified-registry:host/name:tag`. Empty for an image that comes from no registry.
     pub origin: String,
     /// What boots the installed system. The recipe's own stage, or what follows from the disk.
     pub bootloader: Bootloader,

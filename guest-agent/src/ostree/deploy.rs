@@ -45,10 +45,13 @@ pub fn deploy(
     let at = format!("--sysroot={}", sysroot.display());
     let admin = |verb: &str| Command::new("ostree").args(["admin", verb, &at]);
     context.run(&admin("stateroot-init").arg(&settings.stateroot))?;
-    let origin = format!("[origin]\ncontainer-image-reference={}\n", base.origin);
-    fs::write(ORIGIN, origin).explain(FailureKind::Agent, || format!("cannot write {ORIGIN}"))?;
-    let mut command =
-        admin("deploy").arg(format!("--stateroot={}", settings.stateroot)).arg(format!("--origin-file={ORIGIN}"));
+    let mut command = admin("deploy").arg(format!("--stateroot={}", settings.stateroot));
+    // Without a file ostree writes the name of the commit, which `ostree admin status` and `upgrade` go by: there is none
+    // other than this one, until somebody names a place to update from.
+    if let Some(origin) = origin(base) {
+        fs::write(ORIGIN, origin).explain(FailureKind::Agent, || format!("cannot write {ORIGIN}"))?;
+        command = command.arg(format!("--origin-file={ORIGIN}"));
+    }
     for argument in arguments(plan, settings)? {
         // Not `--karg`, which replaces what begins alike: a kernel may have several consoles.
         command = command.arg(format!("--karg-append={argument}"));
@@ -63,6 +66,11 @@ pub fn deploy(
     let tree = Tree::open(sysroot).explain(FailureKind::Agent, || "cannot open the disk")?;
     tree.write(ALEPH, aleph(base)?, 0o644)?;
     Deployment::mount(&folder, &sysroot.join("ostree/deploy").join(&settings.stateroot).join("var"))
+}
+
+/// The origin of the deployment, where the image comes from a place that the installed system can reach.
+fn origin(base: &Base) -> Option<String> {
+    (!base.origin.is_empty()).then(|| format!("[origin]\ncontainer-image-reference={}\n", base.origin))
 }
 
 /// The kernel command line: what finds the root, what the image asks for, what the recipe asks for.
@@ -99,7 +107,7 @@ fn aleph(base: &Base) -> Result<String, Failure> {
     let aleph = json!({
         "image": base.reference,
         "digest": base.digest,
-        "target-image": base.origin,
+        "target-image": (!base.origin.is_empty()).then_some(&base.origin),
         "version": labels.get("org.opencontainers.image.version"),
         "timestamp": config["created"],
         "labels": labels,
@@ -213,5 +221,34 @@ impl Drop for Deployment {
         if let Err(failure) = self.undo() {
             eprintln!("particle-vm agent: {}", failure.message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use particle_vm_protocol::Engine;
+    use particle_vm_protocol::stage::Bootloader;
+
+    #[test]
+    fn an_image_from_no_registry_has_no_origin() {
+        let mut base = Base {
+            engine: Engine::NativeOstree,
+            layers: Vec::new(),
+            manifest: String::new(),
+            digest: "sha256:00".into(),
+            config: "{}".into(),
+            created: 0,
+            reference: "oci:image:1".into(),
+            origin: String::new(),
+            bootloader: Bootloader::default(),
+        };
+        let target =
+            |base: &Base| serde_json::from_str::<Value>(&aleph(base).unwrap()).unwrap()["target-image"].clone();
+        assert_eq!((origin(&base), target(&base)), (None, Value::Null));
+        base.origin = "ostree-unverified-registry:example.org/a:1".into();
+        let written = "[origin]\ncontainer-image-reference=ostree-unverified-registry:example.org/a:1\n";
+        assert_eq!(origin(&base).as_deref(), Some(written));
+        assert_eq!(target(&base), base.origin.as_str());
     }
 }

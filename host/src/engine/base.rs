@@ -4,11 +4,13 @@ use super::{EngineError, look};
 use crate::dirs::Dirs;
 use crate::error::{Classify, Result};
 use crate::event::Events;
+use crate::inspect::Report;
 use crate::plan::BaseFacts;
 use crate::recipe::{self, Findings, GIB, Recipe, Size};
 use crate::source::{self, Image, Reference};
 use crate::store::Store;
 use jiff::Timestamp;
+use particle_vm_protocol::frame::MAX_FRAME;
 use particle_vm_protocol::stage::Bootloader;
 use particle_vm_protocol::{Base, BaseLayer, Engine};
 use serde_json::Value;
@@ -19,6 +21,12 @@ const FOLDER: &str = "base";
 
 /// Smallest disk that a container image gets when its recipe does not say.
 const LEAST: u64 = 4 * GIB;
+
+/// Most bytes of the files of an image: what a recipe's scratch disk has room for.
+const MOST: u64 = 8192 * GIB;
+
+/// Most bytes that a plan has for what it says of the image; the rest is the recipe's.
+const MAX_BASE: usize = MAX_FRAME / 4 * 3;
 
 /// A container image that has been fetched.
 #[derive(Debug)]
@@ -44,10 +52,10 @@ impl Fetched {
         let options = source::Options { architecture: recipe.architecture.name().into(), ..options.clone() };
         let image = Image::fetch(&reference, &options, &store, dirs, events).await?;
         let report = look::look(&image, events).await?;
-        let facts = facts(&image, look::engine(&report, recipe.engine)?, report.facts.bytes);
+        let facts = facts(&image, look::engine(&report, recipe.engine)?, &report)?;
         look::warn(&report, events);
         if recipe.makes_disk() {
-            recipe.settle_disk(Size(disk_size(facts.content_bytes)));
+            recipe.settle_disk(Size(disk_size(facts.content_bytes)?));
         }
         Ok(Some(Self { image, facts }))
     }
@@ -78,8 +86,8 @@ fn reference(recipe: &Recipe) -> Result<Option<Reference>> {
     Ok(Some(text.parse::<Reference>().map_err(wrong)?.within(recipe.folder())))
 }
 
-/// What a plan says about an image whose files have `content_bytes`.
-fn facts(image: &Image, engine: Engine, content_bytes: u64) -> BaseFacts {
+/// What a plan says about an image that `report` tells of.
+fn facts(image: &Image, engine: Engine, report: &Report) -> Result<BaseFacts> {
     let config: Value = serde_json::from_slice(&image.config).unwrap_or_default();
     let created = config["created"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
     let layers = image.layers.iter().enumerate().map(|(number, layer)| BaseLayer {
@@ -95,16 +103,30 @@ fn facts(image: &Image, engine: Engine, content_bytes: u64) -> BaseFacts {
         digest: image.digest.clone(),
         config: String::from_utf8_lossy(&image.config).into_owned(),
         created: created.map_or(0, |time| time.as_second().max(0)),
-        reference: image.reference.to_string(),
+        reference: image.reference.clone().public().to_string(),
         origin: image.reference.origin().unwrap_or_default(),
         bootloader: Bootloader::default(),
     };
-    BaseFacts { base, content_bytes }
+    fits(&base)?;
+    let layers = report.facts.layers.iter();
+    // A header for each file, and what its content is rounded up to.
+    let layer_bytes = layers.fold(0_u64, |sum, layer| {
+        sum.saturating_add(layer.unpacked).saturating_add(layer.entries.saturating_mul(1024))
+    });
+    Ok(BaseFacts { base, content_bytes: report.facts.bytes, layer_bytes })
+}
+
+/// Whether a plan has room for it. Manifest and configuration are in it, and each may be as large as a plan.
+fn fits(base: &Base) -> Result<()> {
+    let encoded = serde_json::to_vec(base).map_or(usize::MAX, |json| json.len());
+    if encoded <= MAX_BASE { Ok(()) } else { Err(EngineError::Documents { most: MAX_BASE as u64 }.into()) }
 }
 
 /// The disk for so much content: as much again for the next update, and something to live in.
-fn disk_size(content: u64) -> u64 {
-    content.saturating_mul(2).saturating_add(GIB).next_multiple_of(GIB).max(LEAST)
+fn disk_size(content: u64) -> Result<u64> {
+    let size = content.checked_mul(2).and_then(|twice| twice.checked_add(GIB)?.checked_next_multiple_of(GIB));
+    let size = size.filter(|_| content <= MOST).ok_or(EngineError::Absurd { content, most: MOST })?;
+    Ok(size.max(LEAST))
 }
 
 /// JSON without white space and with sorted keys, as the importers of OSTree keep it (OLPC's canonical JSON). What is no
@@ -118,6 +140,7 @@ fn canonical(text: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Class;
 
     #[test]
     fn a_manifest_is_sorted() {
@@ -129,7 +152,32 @@ mod tests {
 
     #[test]
     fn a_disk_has_room_for_an_update() {
-        assert_eq!(disk_size(100), 4 * GIB);
-        assert_eq!(disk_size(3 * GIB), 7 * GIB);
+        assert_eq!(disk_size(100).unwrap(), 4 * GIB);
+        assert_eq!(disk_size(3 * GIB).unwrap(), 7 * GIB);
+        for content in [MOST + 1, u64::MAX / 2, u64::MAX] {
+            let error = disk_size(content).unwrap_err();
+            assert!(error.to_string().starts_with("the files of the image have"), "{error}");
+            assert_eq!(error.get().class(), Class::Build);
+        }
+    }
+
+    #[test]
+    fn documents_that_no_plan_has_room_for_are_the_fault_of_the_image() {
+        let mut base = Base {
+            engine: Engine::Plain,
+            layers: Vec::new(),
+            manifest: "m".repeat(MAX_BASE / 2),
+            digest: String::new(),
+            config: String::new(),
+            created: 0,
+            reference: String::new(),
+            origin: String::new(),
+            bootloader: Bootloader::default(),
+        };
+        fits(&base).unwrap();
+        base.config = "c".repeat(MAX_BASE / 2);
+        let error = fits(&base).unwrap_err();
+        assert!(error.to_string().contains("manifest and the configuration of the image"), "{error}");
+        assert_eq!(error.get().class(), Class::Build);
     }
 }

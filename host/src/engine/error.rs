@@ -4,6 +4,7 @@ use crate::apt::Reason;
 use crate::boot::BootError;
 use crate::error::{Class, Classify};
 use crate::inspect::{Engine, Finding, Report, Severity};
+use crate::recipe::Size;
 use crate::vm::VmError;
 use particle_vm_protocol::stage::Firmware;
 use std::io;
@@ -54,6 +55,20 @@ pub enum EngineError {
     /// No disk can be made of the container image as it is.
     #[error("no engine makes a disk of {} as it is: {}", .0.reference, .0.engine.reason)]
     Unfit(Box<Report>),
+    /// The image says more of itself than a plan has room for.
+    #[error("the manifest and the configuration of the image together are longer than {}", Size(*.most))]
+    Documents {
+        /// Most bytes.
+        most: u64,
+    },
+    /// The image has more content than any disk has room for, or says so.
+    #[error("the files of the image have {content} bytes, and no disk for more than {} is made", Size(*.most))]
+    Absurd {
+        /// How many there are.
+        content: u64,
+        /// Most bytes.
+        most: u64,
+    },
     /// `SOURCE_DATE_EPOCH` is no date.
     #[error("SOURCE_DATE_EPOCH is `{value}`, and no number of seconds since 1970")]
     SourceDate {
@@ -106,7 +121,7 @@ impl Classify for EngineError {
     fn class(&self) -> Class {
         match self {
             Self::Network { .. } | Self::Untrusted { .. } => Class::Network,
-            Self::Refused { .. } | Self::Unfit(_) => Class::Build,
+            Self::Refused { .. } | Self::Unfit(_) | Self::Documents { .. } | Self::Absurd { .. } => Class::Build,
             Self::Tests { source, .. } => source.class(),
             Self::SourceDate { .. } => Class::Usage,
             Self::Archives => Class::Internal,
@@ -146,6 +161,10 @@ impl Classify for EngineError {
                  `particle-vm inspect` tells all that is in it"
                     .into(),
             ),
+            Self::Documents { .. } => Some("make the image again with fewer labels and a shorter history".into()),
+            Self::Absurd { .. } => {
+                Some("see which of its files are as large as that; holes in files count with what they read as".into())
+            }
             Self::SourceDate { .. } => Some("unset it, or set it to what `date +%s` prints".into()),
             Self::Archives | Self::File { .. } => None,
         }
@@ -164,7 +183,11 @@ impl Classify for EngineError {
             Self::Untrusted { source, .. } | Self::Refused { source, .. } => source.details(),
             Self::Tests { source, .. } => source.details(),
             Self::Unfit(report) => Some(unfit(report)),
-            Self::SourceDate { .. } | Self::Archives | Self::File { .. } => None,
+            Self::Documents { .. }
+            | Self::Absurd { .. }
+            | Self::SourceDate { .. }
+            | Self::Archives
+            | Self::File { .. } => None,
         }
     }
 }

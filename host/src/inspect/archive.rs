@@ -120,19 +120,19 @@ impl<R: Read> Archive<R> {
         };
         // Only files have content, whatever the size says: so Go's library has it, which podman and Docker write with.
         self.content = if kind == Kind::File { stored } else { 0 };
-        self.padding = self.content.next_multiple_of(BLOCK) - self.content;
+        self.padding = self.content.wrapping_neg() % BLOCK;
         // A field that is blank means nothing special, as GNU tar has it.
         Ok(Entry { kind, target, mode: header.mode().unwrap_or(0) & 0o7777, size: real, sparse, name })
     }
 
     /// Pass over what is left of the entry before.
     fn pass(&mut self) -> Result<(), Fault> {
-        let left = self.content.saturating_add(self.padding);
-        self.content = 0;
-        self.padding = 0;
-        if io::copy(&mut (&mut self.reader).take(left), &mut io::sink())? < left {
+        let (content, padding) = (std::mem::take(&mut self.content), std::mem::take(&mut self.padding));
+        if io::copy(&mut (&mut self.reader).take(content), &mut io::sink())? < content {
             return Err(Fault::refused("it ends in the middle of a file"));
         }
+        // The last file of some archives is not padded.
+        io::copy(&mut (&mut self.reader).take(padding), &mut io::sink())?;
         Ok(())
     }
 
@@ -181,7 +181,7 @@ impl<R: Read> Archive<R> {
             return Err(Fault::refused(format!("it has a header of {size} bytes")));
         }
         self.content = size;
-        self.padding = size.next_multiple_of(BLOCK) - size;
+        self.padding = size.wrapping_neg() % BLOCK;
         let mut bytes = Vec::new();
         self.read_to_end(&mut bytes)?;
         Ok(bytes)

@@ -1,6 +1,7 @@
 //! bootc in an image, and what it is configured with (bootc-install-config(5), bootc's "Kernel arguments").
 
 use super::keep::Content;
+use super::limits;
 use super::tree::{Kind, Node, Tree};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -89,18 +90,18 @@ impl Bootc {
             }
         }
         let mut merged = Table::new();
-        for (name, folder) in files {
+        for (name, folder) in files.into_iter().take(limits::CONFIGS) {
             let file = format!("{folder}/{name}");
             match self.text(tree, &file).and_then(|text| self.understood(&file, toml::from_str::<Table>(&text))) {
                 None => continue,
                 Some(mut table) => {
                     for key in table.keys().filter(|key| *key != "install") {
-                        self.problems.push(unknown(&file, key));
+                        self.tell(unknown(&file, key));
                     }
                     match table.remove("install") {
                         Some(Value::Table(install)) if is_for(&install, architecture) => {
                             for key in install.keys().filter(|key| !INSTALL_KEYS.contains(&key.as_str())) {
-                                self.problems.push(unknown(&file, &format!("install.{key}")));
+                                self.tell(unknown(&file, &format!("install.{key}")));
                             }
                             merge(&mut merged, install);
                         }
@@ -119,7 +120,8 @@ impl Bootc {
     }
 
     fn read_kargs(&mut self, tree: &Tree, architecture: &str) {
-        for (name, _) in tree.list("usr/lib/bootc/kargs.d").into_iter().filter(|(name, _)| is_read(name)) {
+        let files = tree.list("usr/lib/bootc/kargs.d").into_iter().filter(|(name, _)| is_read(name));
+        for (name, _) in files.take(limits::CONFIGS) {
             let file = format!("usr/lib/bootc/kargs.d/{name}");
             let Some(text) = self.text(tree, &file) else { continue };
             let Some(kargs) = self.understood(&file, toml::from_str::<Kargs>(&text)) else { continue };
@@ -144,7 +146,13 @@ impl Bootc {
     }
 
     fn problem(&mut self, file: &str, reason: &str) {
-        self.problems.push(Problem { file: file.to_owned(), reason: reason.to_owned(), passed_over: false });
+        self.tell(Problem { file: file.to_owned(), reason: reason.to_owned(), passed_over: false });
+    }
+
+    fn tell(&mut self, problem: Problem) {
+        if self.problems.len() < limits::FILES {
+            self.problems.push(problem);
+        }
     }
 
     /// A string of the install configuration, by its path of keys.

@@ -77,14 +77,15 @@ pub struct Initramfs {
 /// Look into the initramfs of `size` bytes that `reader` gives; `budget` is what all of them together may unpack to.
 pub(super) fn read(mut reader: &mut dyn Read, size: u64, budget: &mut u64) -> Initramfs {
     let mut found = Initramfs { size, ..Initramfs::default() };
-    if let Err(error) = segments(&mut found, &mut reader, budget, false) {
+    if let Err(error) = segments(&mut found, &mut reader, Some(budget)) {
         found.problem = Some(error.to_string());
     }
     found
 }
 
-/// Archives one after the other, zeros between them.
-fn segments(found: &mut Initramfs, reader: &mut dyn Read, budget: &mut u64, packed: bool) -> io::Result<()> {
+/// Archives one after the other, zeros between them. What was unpacked has no `budget`: it was charged where it came out,
+/// and nothing in it is unpacked again.
+fn segments(found: &mut Initramfs, reader: &mut dyn Read, mut budget: Option<&mut u64>) -> io::Result<()> {
     let mut source = Source { reader, buffer: Vec::new(), at: 0 };
     loop {
         source.skip_zeros()?;
@@ -92,13 +93,13 @@ fn segments(found: &mut Initramfs, reader: &mut dyn Read, budget: &mut u64, pack
         let name = match magic {
             [] => return Ok(()),
             [b'0', b'7', b'0', b'7', b'0', b'1' | b'2', ..] => {
-                if found.compression.is_none() && !packed {
+                if found.compression.is_none() && budget.is_some() {
                     found.compression = Some("none");
                 }
-                archive(found, &mut source, budget)?;
+                archive(found, &mut source)?;
                 continue;
             }
-            _ if packed => return Err(broken("what it unpacks to is no cpio archive")),
+            _ if budget.is_none() => return Err(broken("what it unpacks to is no cpio archive")),
             [0x1f, 0x8b, ..] => "gzip",
             [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "xz",
@@ -122,9 +123,10 @@ fn segments(found: &mut Initramfs, reader: &mut dyn Read, budget: &mut u64, pack
             }
             _ => Box::new(lz4_flex::frame::FrameDecoder::new(&mut source)),
         };
-        segments(found, &mut Limited { reader: &mut *decoder, budget: *budget }, budget, true)?;
-        // What is left of it after the last archive, so that the next one is found.
-        io::copy(&mut decoder.take(limits::INITRAMFS), &mut io::sink())?;
+        let Some(budget) = budget.as_deref_mut() else { return Ok(()) };
+        charge(budget, limits::SEGMENT)?;
+        // It is read to its end, so that the next one is found.
+        segments(found, &mut Charged { reader: &mut *decoder, budget }, None)?;
     }
 }
 
@@ -133,7 +135,7 @@ fn broken(reason: &str) -> io::Error {
 }
 
 /// One cpio archive.
-fn archive(found: &mut Initramfs, source: &mut Source<'_>, budget: &mut u64) -> io::Result<()> {
+fn archive(found: &mut Initramfs, source: &mut Source<'_>) -> io::Result<()> {
     loop {
         // The crate has read the padding; nothing lies between a content and the next header.
         let header = source.peek(HEADER)?;
@@ -149,8 +151,6 @@ fn archive(found: &mut Initramfs, source: &mut Source<'_>, budget: &mut u64) -> 
             entry.finish()?;
             return Ok(());
         }
-        let size = u64::from(entry.entry().file_size());
-        *budget = budget.checked_sub(size).ok_or_else(|| broken("it is larger than any initramfs"))?;
         found.entries += 1;
         if found.entries > limits::INITRAMFS_ENTRIES {
             return Err(broken("it has more files than any initramfs"));
@@ -180,7 +180,8 @@ fn look(found: &mut Initramfs, name: &str, content: &mut dyn Read) -> io::Result
         "usr/lib/systemd/systemd" => found.systemd = true,
         "usr/lib/dracut/modules.txt" => {
             found.generator = Some("dracut");
-            found.dracut_modules = text(content)?.split_whitespace().map(ToOwned::to_owned).collect();
+            let text = text(content)?;
+            found.dracut_modules = text.split_whitespace().take(limits::FILES).map(ToOwned::to_owned).collect();
         }
         "usr/lib/initrd-release" | "etc/initrd-release" => {
             found.generator = found.generator.or(Some("dracut"));
@@ -197,22 +198,19 @@ fn look(found: &mut Initramfs, name: &str, content: &mut dyn Read) -> io::Result
         found.bootc_unit |= unit == "bootc-root-setup.service";
     }
     if let Some((version, module)) = path.strip_prefix("usr/lib/modules/").and_then(|path| path.split_once('/')) {
-        if found.kernels.len() < 16 && !found.kernels.contains(version) {
+        if found.kernels.len() < 16 && version.len() <= limits::NAME && !found.kernels.contains(version) {
             found.kernels.insert(version.to_owned());
         }
-        let name = module_name(module);
-        if let Some(telling) = TELLING.iter().find(|telling| name.as_deref() == Some(**telling)) {
-            found.modules.insert(telling);
-        }
+        found.modules.extend(telling(module));
     }
     Ok(())
 }
 
-/// The name of the kernel module at `path`; a dash in it counts as an underscore.
-pub(super) fn module_name(path: &str) -> Option<String> {
-    let file = path.rsplit('/').next()?;
-    let (name, suffix) = file.split_once(".ko")?;
-    matches!(suffix, "" | ".xz" | ".zst" | ".gz").then(|| name.replace('-', "_"))
+/// The name of the kernel module at `path`, if it is one of those that decide; a dash in it counts as an underscore.
+pub(super) fn telling(path: &str) -> Option<&'static str> {
+    let (name, suffix) = path.rsplit('/').next()?.split_once(".ko")?;
+    let is = |telling: &str| name.len() == telling.len() && name.replace('-', "_") == telling;
+    TELLING.into_iter().find(|telling| matches!(suffix, "" | ".xz" | ".zst" | ".gz") && is(telling))
 }
 
 fn text(content: &mut dyn Read) -> io::Result<String> {
@@ -221,19 +219,25 @@ fn text(content: &mut dyn Read) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Reads no more than `budget`, and says so.
-struct Limited<'a> {
+/// Takes what it reads off the budget.
+struct Charged<'a> {
     reader: &'a mut dyn Read,
-    budget: u64,
+    budget: &'a mut u64,
 }
 
-impl Read for Limited<'_> {
+impl Read for Charged<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(buffer)?;
-        self.budget =
-            self.budget.checked_sub(count as u64).ok_or_else(|| broken("it unpacks to more than any initramfs"))?;
+        charge(self.budget, count as u64)?;
         Ok(count)
     }
+}
+
+/// Once it is used up there is nothing for what follows either.
+fn charge(budget: &mut u64, bytes: u64) -> io::Result<()> {
+    let left = budget.checked_sub(bytes);
+    *budget = left.unwrap_or_default();
+    left.map(drop).ok_or_else(|| broken("it unpacks to more than any initramfs"))
 }
 
 /// A reader that can be looked ahead in, and that decoders take no more from than they need.

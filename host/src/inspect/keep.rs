@@ -54,7 +54,7 @@ fn wanted(path: &[u8]) -> Option<Wanted> {
             "os-release" | "machine-id" | "ostree/prepare-root.conf" => Some(Wanted::Text(64 * KIB)),
             "passwd" | "shadow" => Some(Wanted::Text(1024 * KIB)),
             _ if path.starts_with("tmpfiles.d/") && is(".conf") => Some(Wanted::Text(256 * KIB)),
-            _ if path.starts_with("bootc/install/") && is(".toml") => Some(Wanted::Text(256 * KIB)),
+            _ if path.starts_with("bootc/install/") && is(".toml") => Some(Wanted::Text(64 * KIB)),
             _ => None,
         };
     }
@@ -67,7 +67,7 @@ fn wanted(path: &[u8]) -> Option<Wanted> {
         "usr/lib/systemd/system" if name == "sshd-keygen.service" => Some(Wanted::Text(64 * KIB)),
         "usr/lib/systemd/system/sshd-keygen.service.d" if is(".conf") => Some(Wanted::Text(64 * KIB)),
         "usr/lib/bootc/install" | "usr/local/lib/bootc/install" | "usr/lib/bootc/kargs.d" if is(".toml") => {
-            Some(Wanted::Text(256 * KIB))
+            Some(Wanted::Text(64 * KIB))
         }
         "usr/lib/bootupd/updates" if is(".json") => Some(Wanted::Text(1024 * KIB)),
         "usr/lib/image-builder/bootc" | "usr/lib/bootc-image-builder" => Some(Wanted::Text(256 * KIB)),
@@ -94,18 +94,25 @@ fn wanted(path: &[u8]) -> Option<Wanted> {
 pub(super) struct Budget {
     kept: u64,
     initramfs: u64,
+    /// Files with an initramfs.
+    kernels: usize,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { kept: limits::KEPT, initramfs: limits::INITRAMFS }
+        Self { kept: limits::KEPT, initramfs: limits::INITRAMFS, kernels: limits::KERNELS }
     }
 }
 
 impl Budget {
     /// What is to be known of the file `path`, whose content of `size` bytes `reader` gives.
     pub(super) fn keep(&mut self, path: &[u8], size: u64, reader: &mut impl Read) -> Result<Content, Fault> {
-        Ok(match wanted(path) {
+        let wanted = wanted(path);
+        if let Some(Wanted::Initramfs | Wanted::Uki) = wanted {
+            let Some(left) = self.kernels.checked_sub(1) else { return Ok(Content::Unread) };
+            self.kernels = left;
+        }
+        Ok(match wanted {
             None => Content::None,
             Some(Wanted::Text(most)) if size > most || size > self.kept => Content::Unread,
             Some(Wanted::Text(_)) => {

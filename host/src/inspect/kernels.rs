@@ -1,7 +1,8 @@
 //! The kernels of an image, with what each boots with.
 
-use super::initramfs::{Initramfs, module_name};
+use super::initramfs::{Initramfs, telling};
 use super::keep::Content;
+use super::limits;
 use super::tree::{Kind, Tree};
 use super::uki::Uki;
 use serde::Serialize;
@@ -23,9 +24,10 @@ pub struct Kernel {
     pub uki_path: Option<String>,
     /// What is in its unified kernel image; the initramfs stands beside it.
     pub uki: Option<Uki>,
-    /// Drivers that are part of the kernel; null where the image does not say (`modules.builtin`).
+    /// Those drivers that are part of the kernel and decide whether the root is found; null where the image does not say
+    /// (`modules.builtin`).
     #[serde(skip)]
-    pub builtin: Option<BTreeSet<String>>,
+    pub builtin: Option<BTreeSet<&'static str>>,
 }
 
 impl Kernel {
@@ -47,22 +49,22 @@ impl Kernel {
     }
 }
 
-/// All kernels, by version. A folder of modules without a kernel is one too: of what a package has left behind.
+/// All kernels, by version, up to as many as are looked into. A folder of modules without a kernel is one too: of what a
+/// package has left behind.
 pub(super) fn all(tree: &Tree) -> Vec<Kernel> {
     let mut kernels: BTreeMap<String, Kernel> = BTreeMap::new();
-    for (version, node) in tree.list("usr/lib/modules") {
-        if node.kind == Kind::Folder {
-            kernels.insert(version.clone(), of_modules(tree, version));
-        }
+    let folders = tree.list("usr/lib/modules").into_iter().filter(|(_, node)| node.kind == Kind::Folder);
+    for (version, _) in folders.take(limits::KERNELS) {
+        kernels.insert(version.clone(), of_modules(tree, version));
     }
     for (name, _) in tree.list("boot") {
         let path = format!("boot/{name}");
-        if let Some(version) = name.strip_prefix("vmlinuz-").filter(|_| tree.has(&path)) {
-            kernels.entry(version.to_owned()).or_default().image.get_or_insert(path);
+        let version = name.strip_prefix("vmlinuz-").filter(|_| tree.has(&path));
+        if let Some(kernel) = version.and_then(|version| entry(&mut kernels, version)) {
+            kernel.image.get_or_insert(path);
         }
     }
     for (version, kernel) in &mut kernels {
-        kernel.version.clone_from(version);
         if kernel.initramfs_path.is_none() {
             let places = [format!("boot/initrd.img-{version}"), format!("boot/initramfs-{version}.img")];
             for path in places {
@@ -73,15 +75,24 @@ pub(super) fn all(tree: &Tree) -> Vec<Kernel> {
             }
         }
     }
-    for (name, node) in tree.list("boot/EFI/Linux") {
+    for (name, node) in tree.list("boot/EFI/Linux").into_iter().take(limits::FILES) {
         if let Content::Uki(uki) = &node.content {
-            let version = uki.version.clone().unwrap_or_else(|| name.trim_end_matches(".efi").to_owned());
-            let kernel = kernels.entry(version.clone()).or_default();
-            kernel.version = version;
-            unified(kernel, format!("boot/EFI/Linux/{name}"), uki);
+            let version = uki.version.as_deref().unwrap_or(name.trim_end_matches(".efi"));
+            if let Some(kernel) = entry(&mut kernels, version) {
+                unified(kernel, format!("boot/EFI/Linux/{name}"), uki);
+            }
         }
     }
     kernels.into_values().collect()
+}
+
+/// The kernel of this version, a new one where there is room for it. A version is a name in `/usr/lib/modules`.
+fn entry<'a>(kernels: &'a mut BTreeMap<String, Kernel>, version: &str) -> Option<&'a mut Kernel> {
+    if version.len() > limits::NAME || (kernels.len() >= limits::KERNELS && !kernels.contains_key(version)) {
+        return None;
+    }
+    let new = || Kernel { version: version.to_owned(), ..Kernel::default() };
+    Some(kernels.entry(version.to_owned()).or_insert_with(new))
 }
 
 fn of_modules(tree: &Tree, version: String) -> Kernel {
@@ -96,13 +107,13 @@ fn of_modules(tree: &Tree, version: String) -> Kernel {
             break;
         }
     }
-    for (name, node) in tree.list(&folder) {
+    for (name, node) in tree.list(&folder).into_iter().take(limits::FILES) {
         if let Content::Uki(uki) = &node.content {
             unified(&mut kernel, format!("{folder}/{name}"), uki);
         }
     }
     let builtin = tree.text(&format!("{folder}/modules.builtin"));
-    kernel.builtin = builtin.map(|text| text.lines().filter_map(module_name).collect());
+    kernel.builtin = builtin.map(|text| text.lines().filter_map(telling).collect());
     kernel
 }
 
@@ -112,7 +123,7 @@ fn initramfs(tree: &Tree, path: &str) -> Option<Initramfs> {
     Some(match &node.content {
         Content::Initramfs(found) => Arc::as_ref(found).clone(),
         _ => {
-            let problem = Some("it is a link to a file that is not looked into, or a sparse one".into());
+            let problem = Some("it is a link to a file that is not looked into, a sparse one, or one too many".into());
             Initramfs { size: node.size, problem, ..Initramfs::default() }
         }
     })

@@ -102,6 +102,9 @@ fn add(
         EntryKind::HardLink => return tree.link(path, &name::normal(&entry.target)?),
         EntryKind::File if entry.sparse => (Kind::File, Content::Unread),
         EntryKind::File => (Kind::File, budget.keep(path, entry.size, archive)?),
+        EntryKind::Symlink if entry.target.len() >= limits::PATH => {
+            return Err(Fault::refused(format!("the target of {} is longer than 4095 bytes", show(path))));
+        }
         EntryKind::Symlink => (Kind::Link(entry.target), Content::None),
         EntryKind::Folder => (Kind::Folder, Content::None),
         EntryKind::Device => (Kind::Device, Content::None),

@@ -1,7 +1,6 @@
 //! How much of an image is taken in. Whoever made it may want to fill this machine's memory or never come to an end.
 
-/// Most layers. Docker stops at 127.
-pub(super) const LAYERS: usize = 512;
+pub(super) use crate::source::MAX_LAYERS as LAYERS;
 
 /// Most bytes of the configuration and of the manifest; registries take 4 MiB.
 pub(super) const DOCUMENT: usize = 4 << 20;
@@ -23,11 +22,23 @@ pub(super) const HEADER: u64 = 1 << 20;
 /// Most bytes of all contents of files that are kept.
 pub(super) const KEPT: u64 = 32 << 20;
 
-/// Most bytes of all initramfs of the image, unpacked. A general one with firmware has 600 MiB.
+/// Most bytes that all initramfs of the image together unpack to. A general one with firmware has 600 MiB.
 pub(super) const INITRAMFS: u64 = 2 << 30;
+
+/// What each archive in an initramfs counts for at least, however little it unpacks to: its decoder has to be made.
+pub(super) const SEGMENT: u64 = 64 << 10;
 
 /// Most entries of one initramfs.
 pub(super) const INITRAMFS_ENTRIES: u64 = 200_000;
+
+/// Most kernels, and most initramfs and unified kernel images, that are looked into.
+pub(super) const KERNELS: usize = 64;
+
+/// Most files of a folder that are looked into. Each may be a link to one that is large.
+pub(super) const FILES: usize = 1000;
+
+/// Most files of a kind that each are parsed whole.
+pub(super) const CONFIGS: usize = 64;
 
 /// Most bytes of dpkg's status.
 pub(super) const STATUS: u64 = 64 << 20;

@@ -1,5 +1,6 @@
 //! What an image has to boot with: bootupd with its updates, GRUB, systemd-boot, shim.
 
+use super::limits;
 use super::tree::{Kind, Node, Tree};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -59,7 +60,7 @@ impl Bootupd {
             static_configs: tree.has("usr/lib/bootupd/grub2-static"),
             ..Self::default()
         };
-        for (name, _) in tree.list(folder) {
+        for (name, _) in tree.list(folder).into_iter().take(limits::CONFIGS) {
             let Some(component) = name.strip_suffix(".json") else { continue };
             let Some(text) = tree.text(&format!("{folder}/{name}")) else { continue };
             match serde_json::from_str::<Component>(&text) {

@@ -30,11 +30,18 @@ pub(super) struct Node {
     pub(super) content: Content,
     /// The layer that it comes from, or for a folder the last that had something in it.
     layer: usize,
+    /// Of a folder: the last layer that took away what those below have in it.
+    emptied: usize,
 }
 
 impl Node {
     pub(super) fn new(kind: Kind, mode: u32, size: u64, content: Content) -> Self {
-        Self { kind, mode, size, content, layer: 0 }
+        Self { kind, mode, size, content, layer: 0, emptied: 0 }
+    }
+
+    /// What it adds to the bytes of all names.
+    fn names(&self) -> usize {
+        if let Kind::Link(target) = &self.kind { target.len() } else { 0 }
     }
 
     /// Whether it is a program, or a link to something that may be one.
@@ -47,10 +54,12 @@ impl Node {
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     nodes: BTreeMap<Vec<u8>, Node>,
-    /// Bytes of all paths.
+    /// Bytes of all paths and of the targets of all symlinks.
     names: usize,
     /// The layer that is being applied.
     layer: usize,
+    /// As that of a folder, for the root.
+    emptied: usize,
 }
 
 impl Tree {
@@ -70,8 +79,12 @@ impl Tree {
             };
         };
         self.enter(folder, path)?;
-        if self.nodes.get(path).is_some_and(|old| old.kind == Kind::Folder) && node.kind != Kind::Folder {
-            self.remove_within(path, |_| true);
+        if let Some(old) = self.nodes.get(path).filter(|old| old.kind == Kind::Folder) {
+            if node.kind == Kind::Folder {
+                node.emptied = old.emptied;
+            } else {
+                self.remove_within(path, |_| true);
+            }
         }
         self.put(path, node)
     }
@@ -107,9 +120,16 @@ impl Tree {
         Ok(())
     }
 
+    /// Take away what the layers below have beneath `path`; what comes after that is of this layer, so that once is enough.
     fn empty(&mut self, path: &[u8]) {
         let layer = self.layer;
-        self.remove_within(path, |node| node.layer < layer);
+        let emptied = match path {
+            b"" => Some(&mut self.emptied),
+            _ => self.nodes.get_mut(path).map(|node| &mut node.emptied),
+        };
+        if emptied.is_some_and(|emptied| std::mem::replace(emptied, layer) < layer) {
+            self.remove_within(path, |node| node.layer < layer);
+        }
     }
 
     /// Make the folders down to `folder` where they are missing; they belong to this layer now.
@@ -143,18 +163,19 @@ impl Tree {
     }
 
     fn put(&mut self, path: &[u8], node: Node) -> Result<(), Fault> {
-        if self.nodes.insert(path.to_owned(), node).is_none() {
-            self.names += path.len();
-            if self.names > limits::NAMES {
-                return Err(Fault::refused("the names of its files take too much memory"));
-            }
+        self.names += path.len() + node.names();
+        if let Some(old) = self.nodes.insert(path.to_owned(), node) {
+            self.names -= path.len() + old.names();
+        }
+        if self.names > limits::NAMES {
+            return Err(Fault::refused("the names of its files take too much memory"));
         }
         Ok(())
     }
 
     fn remove(&mut self, path: &[u8]) {
-        if self.nodes.remove(path).is_some() {
-            self.names -= path.len();
+        if let Some(old) = self.nodes.remove(path) {
+            self.names -= path.len() + old.names();
         }
     }
 
@@ -188,12 +209,9 @@ impl Tree {
     pub(super) fn list(&self, path: &str) -> Vec<(String, &Node)> {
         let Some(folder) = self.resolve(path.as_bytes()) else { return Vec::new() };
         let skip = if folder.is_empty() { 0 } else { folder.len() + 1 };
-        let name = |path: &[u8]| path.get(skip..).map(ToOwned::to_owned);
-        let children = self.within(&folder).filter_map(|(path, node)| Some((name(path)?, node)));
-        children
-            .filter(|(name, _)| !name.contains(&b'/'))
-            .map(|(name, node)| (String::from_utf8_lossy(&name).into_owned(), node))
-            .collect()
+        let names = self.within(&folder).filter_map(|(path, node)| Some((path.get(skip..)?, node)));
+        let children = names.filter(|(name, _)| !name.contains(&b'/'));
+        children.map(|(name, node)| (String::from_utf8_lossy(name).into_owned(), node)).collect()
     }
 
     /// The file at `path` itself, where every folder above it is one.
@@ -238,7 +256,7 @@ impl Tree {
             match &self.nodes.get(&next)?.kind {
                 Kind::Link(target) => {
                     links += 1;
-                    if links > MAX_LINKS || target.len() > limits::PATH {
+                    if links > MAX_LINKS {
                         return None;
                     }
                     if target.starts_with(b"/") {

@@ -29,34 +29,44 @@ pub(crate) struct Digest {
     pub(crate) sha256: String,
 }
 
-/// A checksum in the making, on a thread of its own; it ends when this is dropped.
+/// Checksums in the making, on a thread of their own; it ends when this is dropped.
 pub(super) struct Reading {
-    task: JoinHandle<io::Result<Digest>>,
+    task: JoinHandle<Result<Vec<Digest>, OutputError>>,
     cancelled: Arc<AtomicBool>,
     path: PathBuf,
 }
 
 impl Reading {
-    /// Begin to read `path`. The file is flushed to the disk before it is read, so that a checksum never vouches for
-    /// bytes that a power cut can still take away.
-    pub(super) fn start(path: &Path) -> Self {
+    /// Begin to read `files` of `path`, one after the other: a repository has a hundred thousand. Each is flushed to the
+    /// disk before it is read, so that a checksum never vouches for bytes that a power cut can still take away.
+    pub(super) fn start(path: &Path, files: Vec<PathBuf>) -> Self {
         let cancelled = Arc::new(AtomicBool::new(false));
-        let (flag, file) = (cancelled.clone(), path.to_owned());
+        let flag = cancelled.clone();
         let task = tokio::task::spawn_blocking(move || {
-            let file = File::open(file)?;
-            file.sync_all()?;
-            digest(&file, &flag)
+            let mut buffer = vec![0; BLOCK];
+            let mut read = |path: &Path| {
+                let file = File::open(path)?;
+                file.sync_all()?;
+                digest_with(&file, &flag, &mut buffer)
+            };
+            let one = |path: PathBuf| read(&path).map_err(|source| OutputError::Digest { path, source });
+            files.into_iter().map(one).collect()
         });
         Self { task, cancelled, path: path.to_owned() }
     }
 
-    /// The result.
+    /// The same for the file `path`.
+    pub(super) fn of(path: &Path) -> Self {
+        Self::start(path, vec![path.to_owned()])
+    }
+
+    /// The results, in the order of the files.
     ///
     /// # Errors
-    /// When the file cannot be read or flushed.
-    pub(super) async fn finish(mut self) -> Result<Digest, OutputError> {
+    /// When a file cannot be read or flushed.
+    pub(super) async fn finish(mut self) -> Result<Vec<Digest>, OutputError> {
         let failed = |source| OutputError::Digest { path: self.path.clone(), source };
-        (&mut self.task).await.map_err(|error| failed(error.into()))?.map_err(failed)
+        (&mut self.task).await.map_err(|error| failed(error.into()))?
     }
 }
 
@@ -71,9 +81,12 @@ impl Drop for Reading {
 /// # Errors
 /// When it cannot be read, or `cancelled` becomes true.
 pub(crate) fn digest(file: &File, cancelled: &AtomicBool) -> io::Result<Digest> {
+    digest_with(file, cancelled, &mut vec![0; BLOCK])
+}
+
+fn digest_with(file: &File, cancelled: &AtomicBool, buffer: &mut [u8]) -> io::Result<Digest> {
     let size = file.metadata()?.len();
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; BLOCK];
     let mut at = 0;
     while at < size {
         let data = next_data(file, at)?.unwrap_or(size).min(size);
@@ -129,7 +142,7 @@ mod tests {
             bytes[at..at + 8].copy_from_slice(b"particle");
         }
         file.as_file().set_len(bytes.len() as u64).unwrap();
-        let digest = Reading::start(file.path()).finish().await.unwrap();
+        let digest = Reading::of(file.path()).finish().await.unwrap().remove(0);
         assert_eq!(digest.sha256, reference(&bytes));
         assert_eq!(digest.size, bytes.len() as u64);
         assert!(digest.allocated < digest.size);
@@ -138,7 +151,21 @@ mod tests {
     #[tokio::test]
     async fn an_empty_file_has_a_checksum() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(Reading::start(file.path()).finish().await.unwrap().sha256, reference(b""));
+        assert_eq!(Reading::of(file.path()).finish().await.unwrap()[0].sha256, reference(b""));
+    }
+
+    #[tokio::test]
+    async fn the_files_of_a_folder_are_read_by_one_task_in_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files: Vec<_> = (0..20).map(|number| folder.path().join(format!("{number}"))).collect();
+        files.iter().for_each(|file| std::fs::write(file, file.file_name().unwrap().as_encoded_bytes()).unwrap());
+        let found = Reading::start(folder.path(), files.clone()).finish().await.unwrap();
+        let found: Vec<_> = found.into_iter().map(|digest| digest.sha256).collect();
+        assert_eq!(found, (0..20).map(|number| reference(number.to_string().as_bytes())).collect::<Vec<_>>());
+        // The one that cannot be read is named.
+        files.insert(3, folder.path().join("missing"));
+        let error = Reading::start(folder.path(), files).finish().await.unwrap_err();
+        assert!(error.to_string().contains("missing"), "{error}");
     }
 
     #[test]

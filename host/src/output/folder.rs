@@ -137,8 +137,9 @@ impl OutputFolder {
 
         let mut sums = sums(&files);
         for file in [MANIFEST, LOG] {
-            let digest = Reading::start(&self.made(file)).finish().await?;
-            sums.push_str(&format!("{}  {file}\n", digest.sha256));
+            for digest in Reading::of(&self.made(file)).finish().await? {
+                sums.push_str(&format!("{}  {file}\n", digest.sha256));
+            }
         }
         self.write(CHECKSUMS, sums.as_bytes())?;
         self.put_in_place(&manifest.outputs).await?;
@@ -219,25 +220,28 @@ impl OutputFolder {
 }
 
 /// The checksums of an output in the making: of a file, or of all files in a folder.
-struct Images(Vec<(PathBuf, Reading)>, bool);
+struct Images {
+    names: Vec<PathBuf>,
+    reading: Reading,
+    folder: bool,
+}
 
 impl Images {
     /// Begin to read what is at `path` and will be called `name`.
     fn start(path: &Path, name: &str) -> Result<Self, OutputError> {
         if !path.is_dir() {
-            return Ok(Self(vec![(name.into(), Reading::start(path))], false));
+            return Ok(Self { names: vec![name.into()], reading: Reading::of(path), folder: false });
         }
         let files = listing(path).map_err(failed(path))?;
-        let reading = |file: PathBuf| (Path::new(name).join(&file), Reading::start(&path.join(file)));
-        Ok(Self(files.into_iter().map(reading).collect(), true))
+        let reading = Reading::start(path, files.iter().map(|file| path.join(file)).collect());
+        Ok(Self { names: files.iter().map(|file| Path::new(name).join(file)).collect(), reading, folder: true })
     }
 
     /// The checksum of the whole, and those of its files. That of a folder is the one of its lines in `SHA256SUMS`.
     async fn finish(self) -> Result<(super::digest::Digest, Vec<container::File>), OutputError> {
-        let Self(readings, folder) = self;
+        let Self { names, reading, folder } = self;
         let (mut size, mut allocated, mut files) = (0, 0, Vec::new());
-        for (path, reading) in readings {
-            let digest = reading.finish().await?;
+        for (path, digest) in names.into_iter().zip(reading.finish().await?) {
             size += digest.size;
             allocated += digest.allocated;
             files.push(container::File { path, sha256: digest.sha256 });

@@ -22,8 +22,8 @@ pub struct Need {
     pub flag: &'static str,
 }
 
-/// The needs of a build: the scratch disk in `work_dir`, the target disk, the archives and what is made of them in `output`, and what it
-/// may fetch in `store`. `image` is the most that the content of the target disk can take.
+/// The needs of a build: the scratch disk and the unpacked layers of a container image in `work_dir`, the target disk, the
+/// archives and what is made of them in `output`, and what it may fetch in `store`.
 pub fn needs(
     work_dir: &Path,
     output: &Path,
@@ -32,7 +32,10 @@ pub fn needs(
     formats: &[super::Format],
 ) -> Vec<Need> {
     let need = |what: &str, dir: &Path, bytes, flag| Need { what: what.into(), dir: dir.to_owned(), bytes, flag };
-    let mut needs = vec![need("scratch disk", work_dir, estimate.scratch, "--work-dir")];
+    let mut needs = vec![
+        need("scratch disk", work_dir, estimate.scratch, "--work-dir"),
+        need("layers", work_dir, estimate.layers, "--work-dir"),
+    ];
     if formats.is_empty() || formats.iter().any(|format| format.is_disk()) {
         needs.push(need("target disk", output, estimate.image, "--output"));
     }
@@ -52,6 +55,8 @@ pub fn needs(
 pub struct Estimate {
     /// On the scratch disk.
     pub scratch: u64,
+    /// Of the layers of a container image, as the guest reads them.
+    pub layers: u64,
     /// In each image.
     pub image: u64,
     /// In the store of what was fetched.
@@ -63,6 +68,7 @@ impl From<&crate::plan::Needs> for Estimate {
         Self {
             // The tree, and about as much again of packages and of what scripts leave for a while.
             scratch: needs.content_bytes.saturating_mul(2).min(needs.scratch_bytes),
+            layers: needs.layer_bytes,
             image: needs.content_bytes,
             // A package is a third to a quarter of what it holds.
             store: needs.content_bytes / 3,
@@ -182,13 +188,13 @@ mod tests {
     fn needs_on_one_file_system_are_added_up() {
         let dir = tempfile::tempdir().unwrap();
         let free = free(dir.path()).unwrap();
-        let estimate = Estimate { scratch: free / 2, image: free / 2, store: 0 };
+        let estimate = Estimate { scratch: free / 2, layers: 0, image: free / 2, store: 0 };
         let of = |formats: &[Format]| needs(&dir.path().join("not/yet"), dir.path(), dir.path(), &estimate, formats);
         // Other processes write there too: half and half may be just too much, a quarter more is for certain.
         let error = check(&of(&[Format::Raw, Format::Qcow2])).unwrap_err();
         let SpaceError::Shortage(short) = &error else { panic!("{error}") };
         assert_eq!(short.len(), 1);
-        assert_eq!(short[0].needs.len(), 3);
+        assert_eq!(short[0].needs.len(), 3, "{short:?}");
         assert!(error.to_string().contains("qcow2 image"), "{error}");
         assert_eq!(
             error.advice().unwrap(),
@@ -197,16 +203,26 @@ mod tests {
     }
 
     #[test]
+    fn layers_take_their_room_in_the_work_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = free(dir.path()).unwrap().saturating_mul(2);
+        let estimate = Estimate { scratch: 0, layers, image: 0, store: 0 };
+        let error = check(&needs(dir.path(), dir.path(), dir.path(), &estimate, &[])).unwrap_err();
+        assert!(error.to_string().contains("(layers "), "{error}");
+        assert!(error.advice().unwrap().ends_with("with --work-dir"));
+    }
+
+    #[test]
     fn enough_is_enough() {
         let dir = tempfile::tempdir().unwrap();
-        let estimate = Estimate { scratch: 4096, image: 4096, store: 4096 };
+        let estimate = Estimate { scratch: 4096, layers: 4096, image: 4096, store: 4096 };
         check(&needs(dir.path(), dir.path(), dir.path(), &estimate, &[Format::Raw])).unwrap();
     }
 
     #[test]
     fn a_size_that_no_number_holds_is_a_shortage() {
         let dir = tempfile::tempdir().unwrap();
-        let estimate = Estimate { scratch: u64::MAX, image: u64::MAX, store: 0 };
+        let estimate = Estimate { scratch: u64::MAX, layers: 0, image: u64::MAX, store: 0 };
         assert!(check(&needs(dir.path(), dir.path(), dir.path(), &estimate, &[])).is_err());
     }
 

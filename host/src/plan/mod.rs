@@ -42,6 +42,8 @@ pub struct BaseFacts {
     pub base: Base,
     /// About how many bytes its files take.
     pub content_bytes: u64,
+    /// About how many bytes its layers take as tar archives.
+    pub layer_bytes: u64,
 }
 
 /// What the command line says otherwise than the recipe.

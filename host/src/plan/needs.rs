@@ -21,6 +21,8 @@ pub struct Needs {
     pub archive_bytes: u64,
     /// About how many bytes the files in the image will occupy, estimated from the stages.
     pub content_bytes: u64,
+    /// About how many bytes the layers of the container image take that the guest reads; 0 when there is none.
+    pub layer_bytes: u64,
 }
 
 /// Memory when nobody says: the largest consumer is the compression of an initramfs; what is left caches the tree.
@@ -43,6 +45,7 @@ pub fn needs(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Needs
     let repository = if recipe.output.formats.contains(&Format::OstreeRepo) { GIB.max(target_bytes) } else { 0 };
     let scratch = resources.scratch.map_or((target_bytes + 2 * GIB + repository).max(least), |size| size.0);
     let scratch_bytes = overrides.scratch_bytes.unwrap_or(scratch).next_multiple_of(MIB);
+    let holds = if disk.is_some() { target_bytes } else { scratch_bytes };
     let archived = recipe.output.formats.iter().any(|format| format.archive().is_some());
     Needs {
         memory_mib: overrides.memory_mib.or(resources.memory.map(|size| size.0 / MIB)).unwrap_or(MEMORY_MIB),
@@ -51,11 +54,8 @@ pub fn needs(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Needs
         target_bytes,
         // What is on the scratch disk, once more, with a header of a kilobyte for each file.
         archive_bytes: if archived { scratch_bytes.saturating_mul(2) } else { 0 },
-        content_bytes: content(recipe).saturating_add(base).min(if disk.is_some() {
-            target_bytes
-        } else {
-            scratch_bytes
-        }),
+        content_bytes: content(recipe).saturating_add(base).min(holds),
+        layer_bytes: facts.base.as_ref().map_or(0, |facts| facts.layer_bytes),
     }
 }
 

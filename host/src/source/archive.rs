@@ -18,6 +18,9 @@ const MAX_ENTRIES: usize = 1 << 14;
 /// Most bytes of an extended header.
 const MAX_HEADER: u64 = 1 << 20;
 
+/// Longest name and longest target of a link: what Linux takes (`PATH_MAX`, limits.h(0p)).
+const MAX_NAME: usize = 4096;
+
 /// How many links are followed to a file.
 const MAX_LINKS: usize = 8;
 
@@ -171,9 +174,9 @@ fn beginning(block: &[u8]) -> String {
     }
 }
 
-/// `path` as told from the folder `from`, without dots; none when it leads out or is no text.
+/// `path` as told from the folder `from`, without dots; none when it leads out, is no text, or longer than a path can be.
 fn resolve(from: &str, path: &[u8]) -> Option<String> {
-    let path = std::str::from_utf8(path).ok()?;
+    let path = std::str::from_utf8(path).ok().filter(|path| path.len() <= MAX_NAME)?;
     if path.starts_with('/') {
         return None;
     }
@@ -245,6 +248,17 @@ mod tests {
         for name in ["loop", "out", "short", "etc/passwd", "nothing"] {
             assert_eq!(text(&file, name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn no_name_is_kept_that_is_longer_than_a_path() {
+        let long = "a/".repeat(4000);
+        let file = file(|builder| {
+            add(builder, EntryType::Regular, &format!("{long}x"), "");
+            add(builder, EntryType::Symlink, "link", &format!("{long}x"));
+            add(builder, EntryType::Regular, &format!("{}x", &long[..4095]), "");
+        });
+        assert_eq!(Members::of(&file).unwrap().0.len(), 1);
     }
 
     #[test]

@@ -20,7 +20,7 @@ const SOCKET: &str = "/var/run/docker.sock";
 /// The same for the daemon of a user, in `$XDG_RUNTIME_DIR`.
 const USER_SOCKET: &str = "docker.sock";
 
-/// Most bytes of the archive for each byte of its layers.
+/// Most bytes of the archive beside those of its layers: documents, headers, what they are rounded up to.
 const OVERHEAD: u64 = 64 << 20;
 
 /// Most bytes of an error message.

@@ -49,7 +49,7 @@ pub async fn fetch(context: &Context<'_>, path: &Path, name: Option<&str>) -> Re
     let mut layers = Vec::new();
     for (number, (name, diff_id)) in item.layers.into_iter().zip(diff_ids).enumerate() {
         let what = document::layer_name(number);
-        let missing = || files.wrong(format!("{what} is missing: it has no {name}"));
+        let missing = || files.wrong(format!("{what} is missing: it has no {}", document::shown(&name)));
         let section = files.open(&name)?.ok_or_else(missing)?;
         let size = section.size();
         let (media_type, digest) = match compression(&section) {

@@ -16,8 +16,8 @@ pub const MAX_MANIFEST: u64 = 4 << 20;
 /// Most bytes of a configuration.
 pub const MAX_CONFIG: u64 = 4 << 20;
 
-/// Most layers. Overlay file systems take 500, docker 125.
-pub const MAX_LAYERS: usize = 1000;
+/// Most layers, wherever they are looked at. Overlay file systems take 500, docker 125.
+pub const MAX_LAYERS: usize = 512;
 
 /// Type of an index, as OCI and docker call it.
 pub const INDEXES: [&str; 2] =
@@ -86,7 +86,7 @@ pub fn top(text: &[u8], declared: Option<&str>) -> Result<Top, Problem> {
     if let (Some(own), Some(declared)) = (shape.media_type.as_deref(), declared)
         && own != declared
     {
-        return Err(malformed(&format!("it is handed out as {declared}, and calls itself {own}")));
+        return Err(malformed(&format!("it is handed out as {}, and calls itself {}", shown(declared), shown(own))));
     }
     let guessed = if shape.manifests.is_some() { INDEXES[0] } else { MANIFESTS[0] };
     let media_type = shape.media_type.as_deref().or(declared).unwrap_or(guessed);
@@ -287,6 +287,9 @@ mod tests {
         assert!(refused(both, None).to_string().contains("an index and a manifest at once"));
         let other = json!({ "schemaVersion": 2, "mediaType": MANIFESTS[0] });
         assert!(refused(other, Some(INDEXES[0])).to_string().contains("calls itself"));
+        let long = json!({ "schemaVersion": 2, "mediaType": "\u{1b}[2J".repeat(1000) + &"x".repeat(1000) });
+        let error = refused(long, Some(&"y".repeat(1000))).to_string();
+        assert!(error.len() < 600 && !error.contains('\u{1b}'), "{error}");
         let first = json!({ "schemaVersion": 1, "fsLayers": [] });
         assert!(matches!(refused(first, None), Problem::FirstSchema));
         let chart = json!({ "schemaVersion": 2 });
@@ -299,7 +302,7 @@ mod tests {
     fn a_manifest_keeps_to_its_limits() {
         check_manifest(&manifest(MAX_LAYERS, LAYERS[1]), u64::MAX).unwrap();
         let error = check_manifest(&manifest(10_000, LAYERS[1]), u64::MAX).unwrap_err().to_string();
-        assert!(error.contains("has 10000 layers, and an image has at most 1000"), "{error}");
+        assert!(error.contains("has 10000 layers, and an image has at most 512"), "{error}");
         assert!(matches!(check_manifest(&manifest(2, LAYERS[1]), 19), Err(Problem::TooLarge { size: 20, .. })));
         let error = check_manifest(&manifest(1, "text/x"), u64::MAX).unwrap_err().to_string();
         assert_eq!(error, "layer 1 has the type text/x, which is none of a container image");

@@ -2,6 +2,7 @@
 //! and no name leads out.
 
 use super::archive::Members;
+use super::document::shown;
 use super::error::Problem;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use std::fs::File;
@@ -81,7 +82,7 @@ impl Files {
                 match opened.and_then(|file| Ok((file.metadata()?.len(), file))) {
                     Ok((end, file)) => Ok(Some(Section { file: Arc::new(file), position: 0, end })),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                    Err(error) => Err(self.wrong(format!("{name} cannot be read ({error})"))),
+                    Err(error) => Err(self.wrong(format!("{} cannot be read ({error})", shown(name)))),
                 }
             }
         }
@@ -92,13 +93,13 @@ impl Files {
     /// # Errors
     /// When it is not there, cannot be read, or has more than `most` bytes.
     pub fn read(&self, name: &str, most: u64) -> Result<Vec<u8>, Problem> {
-        let mut section = self.open(name)?.ok_or_else(|| self.wrong(format!("it has no {name}")))?;
+        let mut section = self.open(name)?.ok_or_else(|| self.wrong(format!("it has no {}", shown(name))))?;
         if section.size() > most {
-            return Err(self.wrong(format!("its {name} has {} bytes", section.size())));
+            return Err(self.wrong(format!("its {} has {} bytes", shown(name), section.size())));
         }
         let mut text = Vec::new();
         let read = section.read_to_end(&mut text);
-        read.map_err(|error| self.wrong(format!("{name} cannot be read ({error})")))?;
+        read.map_err(|error| self.wrong(format!("{} cannot be read ({error})", shown(name))))?;
         Ok(text)
     }
 }
@@ -170,6 +171,9 @@ mod tests {
         assert_eq!(files.read("near", 100).unwrap(), b"inside");
         assert!(files.read("inside", 3).unwrap_err().to_string().contains("has 6 bytes"));
         assert!(files.read("nothing", 3).unwrap_err().to_string().contains("it has no nothing"));
+        let long = format!("\x1b[2J{}", "a".repeat(100_000));
+        let error = files.read(&long, 3).unwrap_err().to_string();
+        assert!(error.len() < 400 && !error.contains('\x1b'), "{error}");
         for name in ["link", "../secret", "/etc/passwd", "pipe", "."] {
             assert!(files.read(name, 1 << 20).is_err(), "{name}");
         }

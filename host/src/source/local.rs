@@ -47,7 +47,7 @@ impl Blobs for Local {
     ) -> Result<(), Problem> {
         let digest = layer.digest().as_ref();
         let name = self.file_of(digest);
-        let missing = || self.files.wrong(format!("{what} is missing: it has no {name}"));
+        let missing = || self.files.wrong(format!("{what} is missing: it has no {}", document::shown(&name)));
         let mut section = self.files.open(&name)?.ok_or_else(missing)?;
         if section.size() != layer.size() {
             return Err(Problem::Size { what: what.into(), expected: layer.size(), found: section.size() });
@@ -56,7 +56,8 @@ impl Blobs for Local {
         let mut hash = Sha256::new();
         loop {
             let chunk = section.chunk().await;
-            let chunk = chunk.map_err(|error| self.files.wrong(format!("{name} cannot be read ({error})")))?;
+            let unread = |error| self.files.wrong(format!("{} cannot be read ({error})", document::shown(&name)));
+            let chunk = chunk.map_err(unread)?;
             if chunk.is_empty() {
                 break;
             }
@@ -69,7 +70,7 @@ impl Blobs for Local {
     }
 
     fn address(&self, digest: &str) -> String {
-        format!("{} in {}", self.file_of(digest), self.files.name())
+        format!("{} in {}", document::shown(&self.file_of(digest)), self.files.name())
     }
 }
 

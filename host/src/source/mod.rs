@@ -36,6 +36,7 @@ mod stream;
 mod unpack;
 
 pub use credentials::CredentialsError;
+pub use document::MAX_LAYERS;
 pub use error::{Problem, SourceError};
 pub use reference::{Reference, ReferenceError};
 pub use stream::Plain;

@@ -88,12 +88,23 @@ impl Reference {
     }
 
     /// What belongs into the origin of an OSTree deployment of this image (`container-image-reference`), so that
-    /// `bootc upgrade` knows where to look.
+    /// `bootc upgrade` knows where to look. None for what only this machine has: the installed one cannot reach it.
     pub fn origin(&self) -> Option<String> {
-        Some(match &self.0 {
-            Place::Registry(named) => format!("ostree-unverified-registry:{named}"),
-            _ => format!("ostree-unverified-image:{self}"),
-        })
+        self.registry().map(|named| format!("ostree-unverified-registry:{named}"))
+    }
+
+    /// The same without what concerns nobody but this machine: the folder that it lies in, podman's store.
+    #[must_use]
+    pub fn public(mut self) -> Self {
+        match &mut self.0 {
+            Place::Oci { path, .. } | Place::OciArchive { path, .. } | Place::DockerArchive { path, .. } => {
+                // The root itself has no name, and neither has a path that ends in dots.
+                *path = path.file_name().map(PathBuf::from).unwrap_or_default();
+            }
+            Place::Podman { store, .. } => *store = None,
+            Place::Registry(_) | Place::Docker { .. } => {}
+        }
+        self
     }
 }
 
@@ -264,10 +275,26 @@ mod tests {
 
     #[test]
     fn the_origin_is_the_one_of_bootc() {
-        let origin = |text: &str| parsed(text).origin().unwrap();
-        assert_eq!(origin("example.org/a:1"), "ostree-unverified-registry:example.org/a:1");
-        assert_eq!(origin("oci:/images/a"), "ostree-unverified-image:oci:/images/a");
-        assert_eq!(origin("containers-storage:a"), "ostree-unverified-image:containers-storage:a");
+        let origin = |text: &str| parsed(text).origin();
+        assert_eq!(origin("example.org/a:1").unwrap(), "ostree-unverified-registry:example.org/a:1");
+        for text in ["oci:/images/a", "oci-archive:a", "docker-archive:a", "containers-storage:a", "docker-daemon:a"] {
+            assert_eq!(origin(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_concerns_this_machine_stays_here() {
+        for (text, public) in [
+            ("example.org/a:1", "docker://example.org/a:1"),
+            ("oci:/home/me/images/a:1", "oci:a:1"),
+            ("oci-archive:../a.tar", "oci-archive:a.tar"),
+            ("docker-archive:/home/me/a.tar:b:1", "docker-archive:a.tar:b:1"),
+            ("oci:/", "oci:"),
+            ("containers-storage:[overlay@/home/me/store+/run/store]a", "containers-storage:a"),
+            ("docker-daemon:a:1", "docker-daemon:a:1"),
+        ] {
+            assert_eq!(parsed(text).public().to_string(), public);
+        }
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub struct Report {
 impl Report {
     /// The report of `error`, which ended the stage named `stage`.
     pub fn of(error: &Error, stage: Option<&str>) -> Self {
-        let mut chain = error.chain();
+        // What servers, images and guests say is in all of it.
+        let mut chain = error.chain().map(|text| clean::lines(&text));
         let message = chain.next().unwrap_or_default();
         let class = error.get().class();
         let findings = findings(error).cloned();
@@ -45,9 +46,9 @@ impl Report {
             stage: stage.filter(|_| class != Class::Interrupted).map(str::to_owned),
             message,
             causes: chain.collect(),
-            details: error.get().details().filter(|_| findings.is_none()),
+            details: error.get().details().filter(|_| findings.is_none()).map(|text| clean::lines(&text)),
             findings,
-            advice: error.get().advice(),
+            advice: error.get().advice().map(|text| clean::lines(&text)),
             log: None,
         }
     }
@@ -94,7 +95,7 @@ impl Report {
             let bar = style("|").for_stderr().dim();
             writeln!(out)?;
             for line in details.lines() {
-                writeln!(out, "  {bar} {}", clean::line(line))?;
+                writeln!(out, "  {bar} {line}")?;
             }
         }
         if let Some(advice) = &self.advice {
@@ -150,5 +151,32 @@ mod tests {
              | E: Unable to locate package foo\n\nwhat to do: check the name of the package\n\
              whole log: /cache/logs/a.log\n"
         );
+    }
+
+    #[derive(Debug, Error)]
+    #[error("{0}")]
+    struct Hostile(&'static str, #[source] Option<Box<Hostile>>);
+
+    impl Classify for Hostile {
+        fn class(&self) -> Class {
+            Class::Build
+        }
+
+        fn advice(&self) -> Option<String> {
+            Some(self.0.into())
+        }
+
+        fn details(&self) -> Option<String> {
+            Some(self.0.into())
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_report_steers_the_terminal() {
+        let text = "two\n\x1b]0;title\x07lines\x1b[2J";
+        let error = Error::from(Hostile(text, Some(Box::new(Hostile(text, None)))));
+        let report = Report::of(&error, None);
+        let parts = [&report.message, &report.causes[0], &report.details.unwrap(), &report.advice.unwrap()];
+        assert_eq!(parts, ["two\nlines"; 4]);
     }
 }

@@ -1,6 +1,7 @@
 //! Findings about the system itself: whether it is one, and what must not be the same on every machine.
 
 use super::super::keep::Content;
+use super::super::limits;
 use super::super::tree::Kind;
 use super::{Look, some_of};
 
@@ -105,7 +106,7 @@ fn makes_keys_at_first_boot(look: &Look<'_>) -> bool {
     let unit = look.tree.text(&format!("{folder}/sshd-keygen.service")).unwrap_or_default();
     // A line without a value takes the condition away again.
     let drop_ins = look.tree.list(&format!("{folder}/sshd-keygen.service.d"));
-    let drop_ins = drop_ins.into_iter().filter_map(|(_, node)| match &node.content {
+    let drop_ins = drop_ins.into_iter().take(limits::FILES).filter_map(|(_, node)| match &node.content {
         Content::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
         _ => None,
     });

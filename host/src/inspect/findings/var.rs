@@ -1,5 +1,6 @@
 //! Findings about what a deployment does not take along: /var, and what has to be a link to there.
 
+use super::super::limits;
 use super::super::tree::{Kind, Node};
 use super::{Look, some_of};
 use std::collections::BTreeSet;
@@ -85,7 +86,7 @@ fn has_mount(look: &Look<'_>, name: &str) -> bool {
 fn made_at_boot(look: &Look<'_>) -> BTreeSet<String> {
     let mut made = BTreeSet::new();
     for folder in ["usr/lib/tmpfiles.d", "etc/tmpfiles.d", "usr/etc/tmpfiles.d"] {
-        for (name, _) in look.tree.list(folder) {
+        for (name, _) in look.tree.list(folder).into_iter().take(limits::FILES) {
             for line in look.tree.text(&format!("{folder}/{name}")).unwrap_or_default().lines() {
                 let mut fields = line.split_whitespace();
                 let (Some(kind), Some(path)) = (fields.next(), fields.next()) else { continue };

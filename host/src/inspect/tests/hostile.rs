@@ -71,6 +71,50 @@ fn links_are_no_way_out() {
 }
 
 #[test]
+fn targets_count_and_have_a_measure() {
+    refused("the target of /a is longer than 4095 bytes", |layer| layer.link("a", &"t".repeat(4096)));
+    // Few bytes of hard links to one symlink with a long target, which each of them has.
+    refused("take too much memory", |layer| {
+        layer.link("a", &"t".repeat(4095));
+        for number in 0..limits::NAMES / 4095 {
+            layer.hard_link(&format!("b{number}"), "a");
+        }
+    });
+    // What is replaced or taken away does not count any more.
+    let mut tree = tree::Tree::default();
+    let link = tree::Node::new(tree::Kind::Link(vec![b't'; 4095]), 0o777, 0, keep::Content::None);
+    for number in 0..limits::NAMES / 4095 + 10 {
+        tree.next_layer();
+        tree.insert(b"a", link.clone()).map_err(|_| number).unwrap();
+        tree.insert(b"b", link.clone()).map_err(|_| number).unwrap();
+        tree.next_layer();
+        tree.white_out(b"b").map_err(|_| number).unwrap();
+    }
+}
+
+/// As many files as folders that are to be emptied, each of them again and again.
+#[test]
+fn a_folder_is_emptied_once_for_each_layer() {
+    let (mut below, mut above) = (Layer::default(), Layer::default());
+    below.file("d/old", b"");
+    above.folder("d");
+    for number in 0..30_000 {
+        above.file(&format!("d/{number}"), b"");
+    }
+    for _ in 0..15_000 {
+        above.file("d/.wh..wh..opq", b"");
+        above.file(".wh..wh..opq", b"");
+        above.file(".wh.d", b"");
+        above.folder("d");
+    }
+    let started = std::time::Instant::now();
+    let tree = merge(&[below.end(), above.end()]).unwrap();
+    // Looking at every file for each of them takes minutes.
+    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(!tree.has("d/old") && tree.has("d/29999"));
+}
+
+#[test]
 fn entries_without_measure_are_refused() {
     refused("a header of", |layer| layer.header(b"x", EntryType::GNULongName, b"", 0, 64 << 30));
     refused("a header of", |layer| layer.header(b"x", EntryType::XHeader, b"", 0, 2 << 20));
@@ -89,8 +133,14 @@ fn broken_layers_are_told_from_streams_that_break_off() {
         let error = merge(&[whole[..length].to_vec()]).unwrap_err();
         assert!(error.contains(reason), "{error}");
     }
-    // The marks at the end are missing in layers of some builders.
-    assert!(merge(&[whole[..2560].to_vec()]).unwrap().has("a"));
+    // The marks at the end are missing in layers of some builders, and the padding of the last file too.
+    for length in [2560, 2512, 2530] {
+        assert!(merge(&[whole[..length].to_vec()]).unwrap().has("a"), "{length}");
+    }
+    let mut layer = Layer::default();
+    layer.pax(&[("size", b"18446744073709551615")]);
+    layer.file("a", b"");
+    assert!(merge(&[layer.end()]).unwrap_err().contains("in the middle of a file"));
     assert!(merge(&[Vec::new()]).is_ok());
     assert!(merge(&[b"this is no archive at all".repeat(100)]).unwrap_err().contains("no tar archive"));
 

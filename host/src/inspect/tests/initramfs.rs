@@ -92,13 +92,72 @@ fn bombs_go_off_elsewhere() {
     assert!(packed_bomb.len() < 1 << 20);
     let mut budget = 64 << 20;
     let found = read(&mut &packed_bomb[..], packed_bomb.len() as u64, &mut budget);
-    assert!(found.problem.unwrap().contains("larger than any initramfs"));
+    assert!(found.problem.unwrap().contains("more than any initramfs"));
     let zeros = packed("zstd", &vec![0; 100 << 20]);
     assert!(look(&zeros).problem.unwrap().contains("more than any initramfs"));
+    // Many of them one after the other, and none is too large by itself: they share what there is, with the next file too.
+    for (kind, size, count) in [("zstd", 40 << 20, 2), ("gzip", 0, 2000)] {
+        let mut budget = 64 << 20;
+        let segment = packed(kind, &vec![0; size]);
+        let found = read(&mut &segment.repeat(count)[..], 0, &mut budget);
+        assert!(found.problem.unwrap().contains("more than any initramfs"), "{kind}");
+        assert_eq!(budget, 0);
+        assert!(read(&mut &segment[..], 0, &mut budget).problem.is_some());
+    }
     // A name of 4 GiB.
     let mut long = initramfs(&[("x".into(), vec![])]);
     long[94..102].copy_from_slice(b"FFFFFFFF");
     assert!(look(&long).problem.unwrap().contains("header is broken"));
+}
+
+#[test]
+fn what_is_told_of_kernels_has_a_measure() {
+    let long = "v".repeat(300);
+    let found = look(&initramfs(&[
+        (format!("usr/lib/modules/{long}/x.ko"), vec![]),
+        ("usr/lib/dracut/modules.txt".into(), b"m ".repeat(5000)),
+    ]));
+    assert!(found.kernels.is_empty());
+    assert_eq!(found.dracut_modules.len(), limits::FILES);
+
+    let whole = uki(&[(".uname", long.as_bytes()), (".linux", &[7; 10])]);
+    let report = report_of(Image::ostree(), |image| {
+        image.add("boot/EFI/Linux/x.efi", Item::File(whole));
+        for number in 0..200 {
+            image.file(&format!("usr/lib/modules/5.{number:03}/vmlinuz"), "");
+            let builtin = Item::Link("../5.000/modules.builtin");
+            image.add(&format!("usr/lib/modules/5.{number:03}/modules.builtin"), builtin);
+            image.file(&format!("boot/vmlinuz-4.{number}"), "");
+            image.file(&format!("boot/initrd.img-5.{number:03}"), "");
+        }
+        image.file("usr/lib/modules/5.000/modules.builtin", "kernel/fs/ext4/ext4.ko\nkernel/a.ko\n");
+    });
+    let kernels = &report.facts.kernels;
+    assert_eq!(kernels.len(), limits::KERNELS);
+    assert!(kernels.iter().all(|kernel| kernel.version.starts_with("5.") && kernel.uki.is_none()));
+    // Of drivers those that are asked for.
+    assert_eq!(kernels[1].builtin.as_ref().unwrap().iter().collect::<Vec<_>>(), [&"ext4"]);
+    let read = kernels.iter().filter(|kernel| kernel.initramfs.as_ref().unwrap().problem.is_none());
+    // One of them was the unified one.
+    assert_eq!(read.count(), limits::KERNELS - 1);
+}
+
+#[test]
+fn configurations_that_many_links_lead_to_are_read_a_few_times() {
+    let report = report_of(Image::ostree(), |image| {
+        image.file("usr/lib/bootc/kargs.d/0.toml", "kargs = [\"a\"]");
+        image.file("usr/lib/bootc/install/0.toml", "[install]\nkargs = [\"a\"]");
+        image.file("usr/lib/bootupd/updates/0.json", "{\"version\":\"1\"}");
+        for number in 1..500 {
+            image.add(&format!("usr/lib/bootc/kargs.d/{number}.toml"), Item::Link("0.toml"));
+            image.add(&format!("usr/lib/bootc/install/{number}.toml"), Item::Link("0.toml"));
+            image.add(&format!("usr/lib/bootupd/updates/{number}.json"), Item::Link("0.json"));
+        }
+    });
+    let facts = &report.facts;
+    assert_eq!(facts.bootc.kargs.len(), limits::CONFIGS);
+    assert_eq!(facts.bootc.install["kargs"].as_array().unwrap().len(), limits::CONFIGS);
+    assert_eq!(facts.bootupd.components.len(), limits::CONFIGS);
 }
 
 #[test]

@@ -39,8 +39,7 @@ pub(super) fn pack(layout: &Path, target: &Path, date: u64, watch: &Watch) -> io
         }
         let content = File::open(layout.join(&file))?;
         let length = content.metadata()?.len();
-        append(&mut builder, &file, EntryType::Regular, length, date, content)?;
-        watch.advance(length)?;
+        append(&mut builder, &file, EntryType::Regular, length, date, watch.over(content))?;
     }
     finish(builder)?;
     Ok(())

@@ -29,6 +29,9 @@ fn disk(folder: &Path, archives: &[(ArchiveKind, &[u8])]) -> Contents {
         ..Contents::default()
     };
     contents.container.labels.insert("containers.bootc".into(), "1".into());
+    for number in 0..20 {
+        contents.container.labels.insert(format!("label.{number}"), "1".into());
+    }
     contents.container.command.push("/sbin/init".into());
     let mut offset = 0_u64;
     for (kind, bytes) in archives {

@@ -2,7 +2,7 @@
 
 use super::OutputError;
 use crate::event::Step;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,7 +26,27 @@ impl Watch {
     /// When nobody wants them any more.
     pub(super) fn advance(&self, bytes: u64) -> io::Result<()> {
         self.done.fetch_add(bytes, Ordering::Relaxed);
-        if self.given_up.load(Ordering::Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+        // Not `Interrupted`: whoever copies tries again then.
+        if self.given_up.load(Ordering::Relaxed) { Err(io::Error::other("it was given up")) } else { Ok(()) }
+    }
+
+    /// `reader`, what is read from which is done.
+    pub(super) fn over<R>(&self, reader: R) -> Watched<'_, R> {
+        Watched { reader, watch: self }
+    }
+}
+
+/// A reader that ends when nobody wants its bytes any more.
+pub(super) struct Watched<'a, R> {
+    reader: R,
+    watch: &'a Watch,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.watch.advance(count as u64)?;
+        Ok(count)
     }
 }
 
@@ -61,5 +81,19 @@ impl<T: Send + 'static> Work<T> {
 impl<T> Drop for Work<T> {
     fn drop(&mut self) {
         self.watch.given_up.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_ends_when_nobody_waits_for_it() {
+        let watch = Watch::default();
+        io::copy(&mut watch.over(&b"abc"[..]), &mut io::sink()).unwrap();
+        assert_eq!(watch.done.load(Ordering::Relaxed), 3);
+        watch.given_up.store(true, Ordering::Relaxed);
+        io::copy(&mut watch.over(io::repeat(0)), &mut io::sink()).unwrap_err();
     }
 }

@@ -307,7 +307,11 @@ fn file_systems_become_partitions() {
         origin: String::new(),
         bootloader: Bootloader::default(),
     };
-    let facts = HostFacts { base: Some(BaseFacts { base, content_bytes: GIB }), cpus: 1, ..HostFacts::default() };
+    let facts = HostFacts {
+        base: Some(BaseFacts { base, content_bytes: GIB, layer_bytes: GIB }),
+        cpus: 1,
+        ..HostFacts::default()
+    };
     let planned = plan(&recipe, &facts, &Overrides::default()).unwrap();
     let disk = planned.plan.disk.unwrap();
     assert_eq!(disk.mounted_at("/boot").unwrap().size, Some(GIB));
