@@ -33,7 +33,7 @@ fn the_initramfs_decides_and_ostree_comes_first() {
     let (name, ..) = engine(Image::ostree(), |image| image.labels.clear());
     assert_eq!(name, Engine::NativeOstree);
     let (name, candidate, missing) = engine(Image::composefs(), |image| image.remove("usr/bin/bootc"));
-    assert_eq!((name, candidate, missing), (Engine::None, Engine::Bootc, vec!["no-bootc", "no-bootc-engine"]));
+    assert_eq!((name, candidate, missing), (Engine::None, Engine::Bootc, vec!["no-bootc-engine", "no-bootc"]));
 }
 
 #[test]

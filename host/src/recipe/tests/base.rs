@@ -28,7 +28,7 @@ fn an_image_needs_neither_stages_nor_a_disk() {
                 "disk: { size: 8GiB, min_size: 20GiB }",
                 "3:21 `min_size` is for a disk without a `size` | remove one of them",
             ),
-            ("engine: nativ", "3:9 `engine` cannot be `nativ` | possible: `native-ostree`, `plain`, `bootc`"),
+            ("engine: nativ", "3:9 `engine` cannot be `nativ` | possible: `native-ostree`, `plain`"),
         ],
     );
     assert_eq!(
