@@ -146,7 +146,8 @@ fn with_systemd_boot(context: &Context, plan: &Plan, base: &Base, tree: &Tree) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::plan;
+    use crate::fixtures::{Folder, plan};
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn grub_looks_for_its_entries_where_ostree_writes_them() {
@@ -163,5 +164,36 @@ mod tests {
     fn the_unit_has_a_place_for_the_partition() {
         assert_eq!(UNIT.matches("@PARTUUID@").count(), 1);
         assert!(UNIT.contains(SYNC_PATH) && SYNC.starts_with("#!/bin/sh\n"));
+    }
+
+    /// Run the script for a disk whose `/boot` is the folder `boot` of `folder`; gives the entry on the partition.
+    fn synced(folder: &Folder, boot: &str) -> String {
+        let at = |path: &str| folder.path().join(path);
+        let kernel = at(boot).join("ostree/debian-1");
+        for path in [&kernel, &at(boot).join("loader/entries"), &at("sys/ostree/deploy/os/deploy/sum.0"), &at("esp")] {
+            fs::create_dir_all(path).unwrap();
+        }
+        fs::create_dir_all(at("sys/ostree/boot.1/os/kernel")).unwrap();
+        symlink("../../../deploy/os/deploy/sum.0", at("sys/ostree/boot.1/os/kernel/0")).unwrap();
+        fs::write(kernel.join("vmlinuz"), "kernel").unwrap();
+        let entry = "linux /boot/ostree/debian-1/vmlinuz\noptions ostree=/ostree/boot.1/os/kernel/0 rw\n";
+        fs::write(at(boot).join("loader/entries/ostree-1.conf"), entry).unwrap();
+        fs::write(at("script"), SYNC).unwrap();
+        let mut script = std::process::Command::new("sh");
+        script.arg(at("script")).args([at("sys"), at(boot), at("esp")]);
+        let output = script.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(fs::read_to_string(at("esp/ostree/debian-1/vmlinuz")).unwrap(), "kernel");
+        assert!(at("sys/ostree/boot-1/os/sum/0").is_dir());
+        fs::read_to_string(at("esp/loader/entries/ostree-1.conf")).unwrap()
+    }
+
+    #[test]
+    fn entries_and_kernels_reach_the_partition_wherever_boot_is() {
+        for boot in ["sys/boot", "another"] {
+            let folder = Folder::new(&format!("esp-sync-{}", boot.len()));
+            let entry = "linux /ostree/debian-1/vmlinuz\noptions ostree=/ostree/boot-1/os/sum/0 rw\n";
+            assert_eq!(synced(&folder, boot), entry, "{boot}");
+        }
     }
 }

@@ -89,13 +89,18 @@ fn missed(figure: f64, budget: f64) -> &'static str {
 
 /// A row for each stage of the build in the guest and each step of it on the host, in the order of their ends.
 fn print_timings(manifest: &serde_json::Value) {
-    println!("| of the reference image | where | wall s | CPU s in the guest |");
-    println!("|---|---|---|---|");
+    println!("| of the reference image | where | wall s | CPU s in the guest | most of it, CPU s |");
+    println!("|---|---|---|---|---|");
     for timing in manifest["timings"].as_array().unwrap() {
         let place = if timing["kind"] == "stage" { "stage" } else { "host" };
         let seconds = |key: &str| timing[key].as_f64().map(|seconds| format!("{seconds:.1}")).unwrap_or_default();
         let name = timing["name"].as_str().unwrap();
-        println!("| {name} | {place} | {} | {} |", seconds("seconds"), seconds("cpu_seconds"));
+        let programs = timing["programs"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let greedy = programs.iter().take(5).map(|program| {
+            format!("{} {:.1}", program["name"].as_str().unwrap(), program["cpu_seconds"].as_f64().unwrap())
+        });
+        let greedy = greedy.collect::<Vec<_>>().join(", ");
+        println!("| {name} | {place} | {} | {} | {greedy} |", seconds("seconds"), seconds("cpu_seconds"));
     }
 }
 
