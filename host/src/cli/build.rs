@@ -15,8 +15,9 @@ use std::path::PathBuf;
 /// Build disk images from a recipe or a container image
 ///
 /// A file, and what ends in .yml or .yaml, is a recipe. A container image is named as HOST/NAME:TAG or
-/// docker://HOST/NAME:TAG in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME:TAG],
-/// containers-storage:NAME for podman, or docker-daemon:NAME for docker; a recipe for it is made of the options below.
+/// docker://HOST/NAME:TAG in a registry, oci:DIR:TAG, oci-archive:FILE:TAG, docker-archive:FILE:NAME:TAG,
+/// containers-storage:NAME for podman, or docker-daemon:NAME for docker; folders and archives with one image need no tag.
+/// A recipe for it is made of the options below.
 ///
 /// The recipe is checked whole before anything is started. The first build makes the appliance, the small Debian that
 /// the VM runs; this takes a few minutes, once. What is downloaded is kept, and a second build downloads it no more.
