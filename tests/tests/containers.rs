@@ -175,9 +175,8 @@ fn images_that_are_none_are_refused() {
     let plain = serde_json::json!({});
     let file = |name: &str| entry(name, Regular, "", b"x");
     let kernel = |release: &str| file(&format!("usr/lib/modules/{release}/vmlinuz"));
-    let cases: [Refused; 8] = [
+    let cases: [Refused; 7] = [
         ("a name that leads out", vec![file("../x")], &["the name \"../x\" has `..` in it"]),
-        ("an absolute name", vec![file("/etc/passwd")], &["`/etc/passwd` in the layer leads out of the image"]),
         ("a hard link out", vec![entry("x", Link, "../../etc/shadow", b"")], &["../../etc/shadow", "has `..` in it"]),
         (
             "through a link",
@@ -194,7 +193,7 @@ fn images_that_are_none_are_refused() {
         layout(&place, layers, &bootc);
         refused(&place, "base-image: oci:image\nengine: native-ostree\ndisk: { size: 1GiB }\n", says);
     }
-    for (name, layers, says) in &cases[..4] {
+    for (name, layers, says) in &cases[..3] {
         println!("{name}, plain");
         layout(&place, layers, &plain);
         let lines = "base-image: oci:image\nengine: plain\ndisk: { size: 1GiB }\nstages: [{ type: bootloader }]\n";
