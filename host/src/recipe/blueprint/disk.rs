@@ -36,10 +36,24 @@ const PARTITION_KEYS: Keys = Keys {
     ],
 };
 
+/// Places that a deployment has links to from others, with those: what is mounted there belongs to the other name.
+const BEHIND_LINKS: [(&str, &str); 8] = [
+    ("/var/home", "/home"),
+    ("/var/mnt", "/mnt"),
+    ("/var/roothome", "/root"),
+    ("/var/srv", "/srv"),
+    ("/var/usrlocal", "/usr/local"),
+    ("/var/lock", "/run/lock"),
+    ("/var/mail", "/var/spool/mail"),
+    ("/var/run", "/run"),
+];
+
 /// What a configuration wants of the disk.
 #[derive(Default)]
 struct Wishes {
     partitions: Vec<Wish>,
+    // What the file system of the root is to be.
+    root_filesystem: Option<Entry>,
     // The least size of the root, and of the disk, and where they are written.
     root: Option<(u64, Range<usize>)>,
     whole: Option<(u64, Range<usize>)>,
@@ -68,8 +82,39 @@ pub fn disk(reader: &mut Reader<'_>, customizations: Option<&Node>, filesystem: 
         (None, Some(disk)) => of_disk(reader, disk),
         (None, None) => Wishes::default(),
     };
+    let filesystem = filesystem.filter(|flag| takes(reader, &wishes, flag));
     let options = filesystem.into_iter().chain(wishes.options(&place)).collect();
     Some(make::entry("disk", &place, make::mapping(options, &place)))
+}
+
+/// Whether `--rootfs`, which is `flag`, says something that the partitions do not say themselves.
+fn takes(reader: &mut Reader<'_>, wishes: &Wishes, flag: &Entry) -> bool {
+    let Some(root) = &wishes.root_filesystem else { return true };
+    if let (Some(own), Some(asked)) = (root.node.text(), flag.node.text())
+        && own != asked
+    {
+        let message = format!("the root is `{own}` here, and `{asked}` by `--rootfs`");
+        reader.advise(&root.node.span, message, "say it in one place");
+    }
+    let filesystem = |wish: &Wish| wish.kind == "swap" || get(&wish.node, "filesystem").is_some();
+    !wishes.partitions.iter().all(filesystem)
+}
+
+/// Whether a partition can be mounted at `path`.
+fn is_place(reader: &mut Reader<'_>, path: &str, written: &Entry) -> bool {
+    let span = &written.node.span;
+    if path == "/efi" {
+        reader.advise(span, "the EFI system partition is mounted at `/boot/efi`", "write that");
+        return false;
+    }
+    match BEHIND_LINKS.iter().find(|(place, _)| *place == path.trim_end_matches('/')) {
+        Some((place, link)) => {
+            let message = format!("`{link}` leads to `{place}`, and nothing else is mounted there");
+            reader.advise(span, message, "write `/home`, `/srv`, or another folder in `/var`");
+            false
+        }
+        None => true,
+    }
 }
 
 fn of_filesystems(reader: &mut Reader<'_>, systems: &Entry) -> Wishes {
@@ -87,7 +132,9 @@ fn of_filesystems(reader: &mut Reader<'_>, systems: &Entry) -> Wishes {
             }
             continue;
         }
-        wishes.add(path, table, vec![], Some(point), Some((bytes, size)));
+        if is_place(reader, path, point) {
+            wishes.add(path, table, vec![], Some(point), Some((bytes, size)));
+        }
     }
     wishes
 }
@@ -124,6 +171,14 @@ fn partition(reader: &mut Reader<'_>, wishes: &mut Wishes, table: &Node) {
         None if swap => "",
         None => return,
     };
+    if let Some(point) = point {
+        if swap && !path.is_empty() {
+            return reader.advise(&point.node.span, "swap space is mounted nowhere", "remove `mountpoint`");
+        }
+        if !is_place(reader, path, point) {
+            return;
+        }
+    }
     let size = get(table, "minsize").map(|size| (reader.size("minsize", size), size));
     let size = match size {
         Some((Some(bytes), size)) => Some((bytes, size)),
@@ -139,6 +194,7 @@ fn partition(reader: &mut Reader<'_>, wishes: &mut Wishes, table: &Node) {
     let further: Vec<_> = further.filter(|entry| !(swap && entry.key == "filesystem")).collect();
     if path == "/" {
         wishes.root = size.map(|(bytes, size)| (bytes, size.node.span.clone()));
+        wishes.root_filesystem = get(table, "fs_type").cloned();
     }
     wishes.add(path, table, further, point, size);
 }

@@ -6,6 +6,7 @@ use crate::recipe::check::names;
 use crate::recipe::document::{Entry, Kind, Node};
 use crate::recipe::fit::is_writable;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,15 +51,29 @@ pub fn files(reader: &mut Reader<'_>, customizations: &Node) -> Option<Arc<Node>
 /// The stage that makes the folders, if there are any: a script, because no stage makes an empty one.
 pub fn directories(reader: &mut Reader<'_>, customizations: &Node) -> Option<Arc<Node>> {
     let list = get(customizations, "directories")?;
-    let tables = reader.tables(DIRECTORIES, list, &DIRECTORY_KEYS);
-    let script: String = tables.into_iter().filter_map(|table| directory(reader, table)).collect();
+    let files = get(customizations, "files").map(|files| files.node.items()).unwrap_or_default();
+    let files: Vec<_> = files.iter().filter_map(|file| get(file, "path")?.node.text()).map(Path::new).collect();
+    // Each before what lies in it.
+    let mut folders = BTreeMap::new();
+    for table in reader.tables(DIRECTORIES, list, &DIRECTORY_KEYS) {
+        let Some((written, path)) = path(reader, DIRECTORIES, table) else { continue };
+        let Some(lines) = directory(reader, table, written, path) else { continue };
+        let path = Path::new(path);
+        if files.iter().any(|file| path.starts_with(file)) {
+            let message = format!("`{}` is a file by `{FILES}`, or lies in one", path.display());
+            reader.advise(&written.node.span, message, "keep one of them");
+        } else if folders.insert(path, lines).is_some() {
+            let message = format!("the folder `{}` is given a second time", path.display());
+            reader.advise(&written.node.span, message, "keep one of them");
+        }
+    }
+    let script: String = folders.into_values().collect();
     let options = make::entry("script", &list.key_span, make::text(script.clone(), &list.key_span));
     (!script.is_empty()).then(|| make::stage("run", &list.key_span, vec![options]))
 }
 
 /// The lines that make one folder. What they are made of is looked at before: nobody looks at a script.
-fn directory(reader: &mut Reader<'_>, table: &Node) -> Option<String> {
-    let (written, path) = path(reader, DIRECTORIES, table)?;
+fn directory(reader: &mut Reader<'_>, table: &Node, written: &Entry, path: &str) -> Option<String> {
     let span = &written.node.span;
     if !names::absolute(path) || path.trim_end_matches('/').is_empty() {
         reader.advise(span, format!("`{path}` is not an absolute path of a folder"), "for instance `/etc/app`");

@@ -20,6 +20,7 @@ use super::finding::{Finding, Findings};
 use super::types::Recipe;
 use super::{FilePath, variables};
 use keys::{Keys, Reader, get};
+use particle_vm_protocol::Engine;
 use read::Configuration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -135,6 +136,8 @@ fn of(order: &Order, configuration: Option<Configuration>) -> Result<Recipe, Fin
     let replaced = variables::Replaced { root, findings: Vec::new(), without: BTreeSet::new() };
     let mut recipe = super::checked(source, FilePath::new("."), findings, replaced)?;
     recipe.origin.ordered = true;
+    // A blueprint has no bootloader, so that nothing but a deployment can come of it: said before anything is fetched.
+    recipe.fits(Engine::NativeOstree)?;
     Ok(recipe)
 }
 

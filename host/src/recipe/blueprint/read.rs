@@ -53,8 +53,36 @@ pub(super) fn from_json(source: Source) -> Result<Configuration, Findings> {
         };
         return Err(Finding::new(&source, at..at, wrong).into());
     }
+    let source = Source::new(source.name(), without_surrogates(source.text()));
     let (root, findings) = document::read(&source)?;
     Ok(Configuration { source, root, findings })
+}
+
+/// JSON with the escapes of characters beyond U+FFFF as YAML has them: JSON writes two halves (RFC 8259, section 7), and
+/// in YAML these are no characters.
+fn without_surrogates(json: &str) -> String {
+    let unit = |text: &str| u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok();
+    let mut text = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        text.push_str(before);
+        let pair = unit(escape).zip(escape.get(6..).and_then(unit));
+        let pair = pair.and_then(|(high, low)| char::decode_utf16([high, low]).next()?.ok());
+        match pair.filter(|character| u32::from(*character) > 0xffff) {
+            Some(character) => {
+                text.push_str(&format!("\\U{:08x}", u32::from(character)));
+                rest = &escape[12..];
+            }
+            None => {
+                // The backslash and what it is before, which may be another one.
+                let end = escape.char_indices().nth(2).map_or(escape.len(), |(end, _)| end);
+                text.push_str(&escape[..end]);
+                rest = &escape[end..];
+            }
+        }
+    }
+    text + rest
 }
 
 pub(super) fn from_toml(source: Source) -> Result<Configuration, Findings> {

@@ -1,5 +1,7 @@
 //! What a blueprint becomes, and each refusal with its place.
 
+mod disk;
+
 use super::*;
 use crate::output::Format;
 use crate::plan::{BaseFacts, HostFacts, Overrides, plan};
@@ -148,6 +150,8 @@ fn json_is_read_in_both_wrappers_and_with_any_white_space() {
         let [Stage::Users(users)] = stages(&recipe)[..] else { panic!("{:?}", recipe.stages) };
         assert_eq!(users.users["deb"].groups, ["sudo"]);
     }
+    let face = good(json(r#"{"description": "\\ud83d \ud83d\ude00"}"#));
+    assert_eq!(face.description.as_deref(), Some("\\ud83d \u{1f600}"));
     assert_eq!(said(json("{\n  \"customizations\": {,}\n}")), "2:22 this is not JSON: key must be a string\n");
     assert_eq!(said(json("a: 1")), "1:1 this is not JSON: expected value\n");
     assert!(said(json("{\n\"customizations\": {\"usr\": []}}")).starts_with("2:20 there is no `customizations.usr`"));
@@ -279,99 +283,40 @@ fn what_has_the_wrong_form_is_told_where_it_is() {
 }
 
 #[test]
-fn file_systems_become_partitions() {
-    let text = "[[customizations.filesystem]]\nmountpoint = \"/\"\nminsize = \"10 GiB\"\n";
-    let disk = good(toml(text)).disk.unwrap();
-    // The partitions that boot it, and the two ends of the table.
-    assert_eq!((disk.size, disk.min_size, disk.partitions), (None, Some(Size(10 * GIB + 67 * MIB)), None));
-    let more = "[[customizations.filesystem]]\nmountpoint = \"/var/lib/data\"\nminsize = 1000000000\n\
-                [[customizations.filesystem]]\nmountpoint = \"/boot\"\nminsize = \"1 GiB\"\n";
-    let mut recipe = good(toml(&format!("{text}{more}")));
-    let disk = recipe.disk.clone().unwrap();
-    let partitions = disk.partitions.unwrap();
-    let kinds: Vec<_> = partitions.iter().map(|partition| partition.kind).collect();
-    use PartitionKind::{BiosBoot, Boot, Esp, Linux, Root};
-    assert_eq!(kinds, [BiosBoot, Esp, Linux, Boot, Root]);
-    assert_eq!((partitions[2].size, partitions[4].grow), (Some(Size(954 * MIB)), true));
-    recipe.settle_disk(Size(20 * GIB));
-    // The image wants more for its root than the blueprint.
-    assert_eq!(recipe.disk.as_ref().unwrap().size, Some(Size(21 * GIB + (954 + 67) * MIB)));
-    let base = Base {
-        engine: Engine::NativeOstree,
-        layers: Vec::new(),
-        manifest: String::new(),
-        digest: String::new(),
-        config: String::new(),
-        created: 0,
-        reference: "oci:./image".into(),
-        origin: String::new(),
-        bootloader: Bootloader::default(),
-    };
-    let facts = HostFacts {
-        base: Some(BaseFacts { base, content_bytes: GIB, layer_bytes: GIB }),
-        cpus: 1,
-        ..HostFacts::default()
-    };
-    let planned = plan(&recipe, &facts, &Overrides::default()).unwrap();
-    let disk = planned.plan.disk.unwrap();
-    assert_eq!(disk.mounted_at("/boot").unwrap().size, Some(GIB));
-    assert!(disk.mounted_at("/").is_some() && disk.mounted_at("/var/lib/data").is_some());
+fn folders_come_in_order_and_once() {
+    let folder = |path: &str| format!("[[customizations.directories]]\npath = \"{path}\"\n");
+    let recipe = good(toml(&[folder("/etc/a/b"), folder("/etc/a")].concat()));
+    let [Stage::Run(run)] = stages(&recipe)[..] else { panic!("{:?}", recipe.stages) };
+    let script = run.script.as_deref().unwrap();
+    assert!(script.find("mkdir /etc/a\n") < script.find("mkdir /etc/a/b\n"), "{script}");
     table(&[
         (
-            "[[customizations.filesystem]]\nmountpoint = \"/\"\nminsize = \"large\"\n",
-            "3:11 `minsize` is not a size | write a number of bytes, or `\"10 GiB\"`",
+            &[folder("/etc/a"), folder("/etc/a/")].concat(),
+            "4:8 the folder `/etc/a/` is given a second time | keep one of them",
         ),
         (
-            "[[customizations.filesystem]]\nmountpoint = \"/\"\n",
-            "2:1 this `customizations.filesystem` has no `minsize` | give it one: `minsize = ...`",
-        ),
-        (
-            "[[customizations.filesystem]]\nmountpoint = \"/\"\nminsize = \"20 EiB\"\n",
-            "3:11 `minsize` is not a size | write a number of bytes, or `\"10 GiB\"`",
-        ),
-        (
-            "[[customizations.filesystem]]\nmountpoint = \"/\"\nminsize = \"9 TiB\"\n",
-            "3:11 a disk of 9437251MiB is more than the 8TiB that are possible | 4GiB will do for most",
-        ),
-        (
-            "[[customizations.filesystem]]\nmountpoint = \"/var/a\"\nminsize = \"9 TiB\"\n",
-            "1:18 the partitions take more than the 8TiB that a disk can have | make them smaller",
-        ),
-        (
-            "[[customizations.filesystem]]\nmountpoint = \"/tmp\"\nminsize = \"1 GiB\"\n",
-            "2:14 something else is mounted on `/tmp` in a running system | choose another place",
+            &[folder("/etc/a/b"), "[[customizations.files]]\npath = \"/etc/a\"\n".into()].concat(),
+            "2:8 `/etc/a/b` is a file by `customizations.files`, or lies in one | keep one of them",
         ),
     ]);
 }
 
 #[test]
-fn a_disk_has_its_partitions() {
-    let text = "[customizations.disk]\ntype = \"gpt\"\nminsize = \"30 GiB\"\n\
-                [[customizations.disk.partitions]]\nmountpoint = \"/var/log\"\nminsize = \"2 GiB\"\nfs_type = \"xfs\"\nlabel = \"log\"\n\
-                [[customizations.disk.partitions]]\nfs_type = \"swap\"\nminsize = \"1 GiB\"\n\
-                [[customizations.disk.partitions]]\ntype = \"plain\"\nmountpoint = \"/\"\nfs_type = \"btrfs\"\n";
-    let disk = good(toml(text)).disk.unwrap();
-    let partitions = disk.partitions.unwrap();
-    assert_eq!((disk.min_size, partitions.len()), (Some(Size(30 * GIB)), 5));
-    assert_eq!((partitions[2].filesystem, partitions[2].label.as_deref()), (Some(Filesystem::Xfs), Some("log")));
-    assert_eq!((partitions[3].kind, partitions[3].label.as_deref()), (PartitionKind::Swap, Some("swap2")));
-    assert_eq!((partitions[4].filesystem, partitions[4].grow), (Some(Filesystem::Btrfs), true));
+fn what_debian_has_not_is_said_before_anything_is_fetched() {
+    let user = "[[customizations.user]]\nname = \"a\"\ngroups = [\"wheel\"]\n";
     table(&[
         (
-            "[customizations.disk]\ntype = \"dos\"\n",
-            "2:8 the partition table is a GPT | write `type = \"gpt\"`, or remove the key",
+            user,
+            "3:11 Debian has no group `wheel`; its administrators are in `sudo` | write `sudo`, or make the group with `[[customizations.group]]`",
+        ),
+        (&format!("{user}[[customizations.group]]\nname = \"wheel\"\n"), ""),
+        (
+            "[[customizations.files]]\npath = \"/usr/local/bin/x\"\ndata = \"x\"\n",
+            "2:8 `/usr/local/bin/x` is read-only in a system that is deployed from a container image | do it in the container image, or write `engine: plain`",
         ),
         (
-            "[[customizations.disk.partitions]]\ntype = \"lvm\"\n",
-            "2:8 only plain partitions can be made | write `type = \"plain\"`; LVM and subvolumes of Btrfs cannot be made",
-        ),
-        (
-            "[[customizations.disk.partitions]]\nmountpoint = \"/srv\"\n",
-            "2:1 this `customizations.disk.partitions` has no `minsize` | give it one: `minsize = ...`",
-        ),
-        (
-            "[customizations.disk]\n[[customizations.filesystem]]\nmountpoint = \"/\"\nminsize = \"4 GiB\"\n",
-            "1:17 `customizations.disk` and `customizations.filesystem` cannot be together | write all partitions into one of them",
+            "[[customizations.group]]\nname = \"data\"\nfoo = 1\n",
+            "3:1 there is no `customizations.group.foo` | keys: `name`, `gid`",
         ),
     ]);
 }
