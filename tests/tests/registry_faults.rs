@@ -217,7 +217,7 @@ fn what_is_no_image_is_refused() {
         manifest.to_string().into_bytes()
     };
     let many = changed(&|manifest| manifest["layers"] = vec![manifest["layers"][0].clone(); 10_000].into());
-    refused("many", MANIFEST, &many, &["it has 10000 layers, and an image has at most 1000"]);
+    refused("many", MANIFEST, &many, &["it has 10000 layers, and an image has at most 512"]);
     let layer = changed(&|manifest| manifest["layers"][1]["mediaType"] = "application/vnd.example.disk".into());
     let texts = ["layer 2 has the type application/vnd.example.disk, which is none of a container image", "artifacts"];
     refused("layer", MANIFEST, &layer, &texts);
