@@ -19,9 +19,9 @@ const KERNEL: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests tsc=reliabl
 
 /// The kernel's command line, with the rate of the time-stamp counter, which a guest of KVM is told by KVM.
 fn kernel(accelerator: Accelerator) -> String {
-    match (accelerator, tsc::khz()) {
-        (Accelerator::Tcg, Some(khz)) => format!("{KERNEL} tsc_early_khz={khz}"),
-        (Accelerator::Tcg, None) | (Accelerator::Kvm, _) => KERNEL.into(),
+    match accelerator {
+        Accelerator::Tcg => tsc::khz().map_or_else(|| KERNEL.into(), |khz| format!("{KERNEL} tsc_early_khz={khz}")),
+        Accelerator::Kvm => KERNEL.into(),
     }
 }
 
