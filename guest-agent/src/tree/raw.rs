@@ -32,21 +32,20 @@ impl Tree {
 
     /// Whether there is a folder at `path`, and no link.
     pub fn is_folder_raw(&self, path: &[u8]) -> bool {
-        self.stat_raw(path).is_some_and(|stat| kind(&stat) == SFlag::S_IFDIR)
+        let stat = self.existing(path).and_then(|place| place.stat().ok()?);
+        stat.is_some_and(|stat| kind(&stat) == SFlag::S_IFDIR)
     }
 
     /// What the symbolic link at `path` holds; none where there is something else, or nothing.
     pub fn link_target_raw(&self, path: &[u8]) -> Option<Vec<u8>> {
-        let (above, name) = split(path);
-        let folder = self.resolve(above, OFlag::O_PATH | OFlag::O_DIRECTORY).ok()?;
-        readlinkat(&folder, name).ok().map(OsStringExt::into_vec)
+        let place = self.existing(path)?;
+        readlinkat(&place.folder, place.name).ok().map(OsStringExt::into_vec)
     }
 
-    /// What is at `path`; a link itself and not what it leads to.
-    fn stat_raw(&self, path: &[u8]) -> Option<FileStat> {
+    /// The name that `path` ends in, in its folder, if that is there.
+    fn existing<'n>(&self, path: &'n [u8]) -> Option<Place<'n>> {
         let (above, name) = split(path);
-        let folder = self.resolve(above, OFlag::O_PATH | OFlag::O_DIRECTORY).ok()?;
-        fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()
+        Some(Place { folder: self.resolve(above, OFlag::O_PATH | OFlag::O_DIRECTORY).ok()?, name })
     }
 
     /// The folder at `path`; missing ones are made, root's and with mode 0755.
