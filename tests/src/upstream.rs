@@ -5,16 +5,17 @@ use crate::mirror::made;
 use crate::place::root;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A mirror of Debian.
 #[derive(Debug)]
 pub struct Upstream {
     url: String,
-    /// Held while something is fetched.
-    fetching: Mutex<()>,
 }
+
+/// Held while something is fetched: the mirrors of all tests of a program pass on the same copies.
+static FETCHING: Mutex<()> = Mutex::new(());
 
 impl Upstream {
     /// The mirror that a build without `--mirror` uses in `place`.
@@ -28,23 +29,30 @@ impl Upstream {
         let text = plan.to_string();
         let url = text.split(r#""mirror":""#).nth(1).and_then(|rest| rest.split('"').next());
         let url = url.unwrap_or_else(|| panic!("no mirror in {plan:#}")).trim_end_matches('/').to_owned();
-        Self { url, fetching: Mutex::default() }
+        Self { url }
     }
 
     /// A copy of the file `path` of the mirror; none if it cannot be fetched. apt fetches it, which knows this
     /// machine's proxies and credentials.
     pub fn file(&self, path: &str) -> Option<PathBuf> {
         let file = made().join("upstream").join(path);
-        let _alone = self.fetching.lock().unwrap();
+        // Also after a test that failed meanwhile: there are only whole copies.
+        let _alone = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
         if !file.exists() {
-            std::fs::create_dir_all(file.parent()?).unwrap();
+            let parts = tempfile::tempdir_in(made()).unwrap();
+            let part = parts.path().join("part");
             let mut fetch = Command::new("/usr/lib/apt/apt-helper");
             fetch
                 .args(["-o", "APT::Sandbox::User=root", "download-file"])
                 .arg(format!("{}/{path}", self.url))
-                .arg(&file);
-            fetch.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+                .arg(&part);
+            let status = fetch.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+            if !status.success() {
+                return None;
+            }
+            std::fs::create_dir_all(file.parent()?).unwrap();
+            std::fs::rename(part, &file).unwrap();
         }
-        file.exists().then_some(file)
+        Some(file)
     }
 }
