@@ -4,7 +4,7 @@
 //! one called `tmpfiles.extra` holds lines for systemd-tmpfiles(8), which writes with them, into `/run` alone:
 //! - a unit for the shell,
 //! - a link that has the device of the shell's port want this unit,
-//! - a word to the second serial port.
+//! - a word to the second serial port, by links that lead to it in a system only.
 //!
 //! In an initramfs that systemd runs, the same happens, and the word must not come: there is nothing to test yet.
 //!
@@ -19,13 +19,17 @@ use base64::engine::general_purpose::STANDARD;
 /// Name of the virtio-serial port that the shell reads from and writes to.
 pub(super) const PORT: &str = "org.particle-vm.test";
 
-/// A link to `/dev`, and where it leads. systemd-tmpfiles(8) takes care of `/dev` in a run of its own, long before it
+/// Links to `/dev`, and where they lead. systemd-tmpfiles(8) takes care of `/dev` in a run of its own, long before it
 /// writes the unit, so the path must not be beneath it. And where systemd runs in the initramfs too, it has the same
-/// credentials there: the link leads nowhere then, because an initramfs has no `/boot` and every system has.
-const LINK: (&str, &str) = ("/run/particle-vm-devices", "/boot/../dev");
+/// credentials there: the links lead nowhere then, because an initramfs has neither folder.
+///
+/// Every system has a `/boot`; but systemd-gpt-auto-generator(8) may mount it when it is first looked into, and
+/// systemd-tmpfiles goes through no such place. The word may come twice.
+const LINKS: [(&str, &str); 2] =
+    [("/run/particle-vm-boot", "/boot/../dev"), ("/run/particle-vm-media", "/media/../dev")];
 
-/// The second serial port.
-const SERIAL: &str = "/run/particle-vm-devices/ttyS1";
+/// The second serial port, in `/dev`.
+const SERIAL: &str = "ttyS1";
 
 /// What comes over the second serial port when the unit and the link are in place.
 pub(super) const READY: &str = "particle-vm: ready";
@@ -57,9 +61,8 @@ fn tmpfiles() -> String {
         "f+ /run/systemd/system/{unit} 0644 root root - {content}\n\
          d {wants} 0755 root root - -\n\
          L {wants}/{unit} - - - - ../{unit}\n\
-         L {} - - - - {}\n\
-         w {SERIAL} - - - - {word}\n",
-        LINK.0, LINK.1
+         {}",
+        LINKS.map(|(link, target)| format!("L {link} - - - - {target}\nw {link}/{SERIAL} - - - - {word}\n")).concat()
     )
 }
 
@@ -93,7 +96,7 @@ mod tests {
     #[test]
     fn each_line_is_one_line() {
         let text = tmpfiles();
-        assert_eq!(text.lines().count(), 5, "{text}");
+        assert_eq!(text.lines().count(), 7, "{text}");
         assert!(text.contains(r"\\x2dports-org"), "{text}");
         assert!(text.contains(r"After=multi-user.target\n[Service]"), "{text}");
     }
