@@ -2,8 +2,8 @@
 
 use crate::container::{Archives, REPOSITORY};
 use crate::context::Context;
+use crate::deployment;
 use crate::disk;
-use crate::ostree;
 use crate::paths;
 use crate::plain;
 use crate::report::{self, Explain};
@@ -38,11 +38,11 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
             plain::unpack(context, base, Path::new(paths::TREE))?;
             site.enter()
         })?,
-        Some((Engine::NativeOstree, base)) => {
+        Some((Engine::NativeOstree | Engine::Bootc, base)) => {
             let (Some(disk), []) = (&plan.disk, plan.archives.as_slice()) else {
                 return Err(report::plain(FailureKind::Agent, "of a deployment there is a disk, and nothing else"));
             };
-            return ostree::build(context, plan, base, disk, target(context)?);
+            return deployment::build(context, plan, base, disk, target(context)?);
         }
     }
     let before = plan.steps_before_stages();

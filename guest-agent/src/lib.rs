@@ -15,12 +15,15 @@
 //! * A loop over many files calls [`Context::check`](context::Context::check) now and then, so that cancel and deadline
 //!   end it.
 
+pub mod binds;
 pub mod boot;
+pub mod bootc;
 pub mod build;
 pub mod cancel;
 pub mod chroot;
 pub mod container;
 pub mod context;
+pub mod deployment;
 pub mod disk;
 pub mod exec;
 pub mod finish;

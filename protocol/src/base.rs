@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct Base {
     /// How it becomes a system.
     pub engine: Engine,
+    /// How the system lies on the disk where the engine is [`Engine::Bootc`]; that of the others is settled.
+    #[serde(default)]
+    pub backend: Backend,
     /// Its layers, lowest first. The host has checked them against both of their digests.
     pub layers: Vec<BaseLayer>,
     /// The manifest as canonical JSON: keys sorted, no white space (OCI image specification, "Image Manifest").
@@ -48,14 +51,28 @@ pub struct BaseLayer {
 pub enum Engine {
     /// Its layers become an OSTree commit, which is deployed: `/usr` is read-only, and updates come whole.
     NativeOstree,
+    /// Its own `bootc install` deploys it, in a chroot of the image.
+    Bootc,
     /// Its layers become the files of the disk, which stages go on with as with those of `debootstrap`.
     Plain,
+}
+
+/// What bootc keeps deployments in (bootc's documentation, "composefs backend").
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// A repository of OSTree, as [`Engine::NativeOstree`] makes one.
+    #[default]
+    Ostree,
+    /// A repository of composefs, and the state of each deployment beside it. systemd-boot boots it, on UEFI.
+    Composefs,
 }
 
 impl std::fmt::Display for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::NativeOstree => "native-ostree",
+            Self::Bootc => "bootc",
             Self::Plain => "plain",
         })
     }

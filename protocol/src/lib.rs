@@ -13,7 +13,7 @@ pub mod plan;
 pub mod stage;
 
 pub use archive::{Archive, ArchiveKind};
-pub use base::{Base, BaseLayer, Engine};
+pub use base::{Backend, Base, BaseLayer, Engine};
 pub use disk::{Disk, Filesystem, FormattedFilesystem, Partition, PartitionKind, SectorSize};
 pub use message::{Failure, FailureKind, FromGuest, FromHost, Job, JobResult, MAX_PROGRAMS, Program};
 pub use plan::{Plan, PlannedStage};
@@ -44,6 +44,8 @@ pub mod share {
     pub const WORK: &str = "work";
     /// The layers of the container image that a build starts from, read-only.
     pub const BASE: &str = "base";
+    /// The folder in [`BASE`] with the image as it was fetched, an OCI image layout. Only for [`crate::Engine::Bootc`].
+    pub const LAYOUT: &str = "layout";
     /// Where the guest leaves files for the host, read-write.
     pub const STAGING: &str = "staging";
     /// The file in [`STAGING`] with what [`crate::Job::Finish`] has made: a tar archive of the files that were changed; a

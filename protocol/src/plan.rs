@@ -43,7 +43,7 @@ impl Plan {
         match self.base.as_ref().map(|base| base.engine) {
             None => 0,
             Some(Engine::Plain) => 1,
-            Some(Engine::NativeOstree) => 3,
+            Some(Engine::NativeOstree | Engine::Bootc) => 3,
         }
     }
 
@@ -72,12 +72,14 @@ pub struct PlannedStage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Backend;
     use crate::disk::SectorSize;
     use crate::stage::Bootloader;
 
     fn base(engine: Engine) -> Base {
         Base {
             engine,
+            backend: Backend::default(),
             layers: Vec::new(),
             manifest: String::new(),
             digest: String::new(),
@@ -93,7 +95,7 @@ mod tests {
     fn steps_follow_from_what_is_made_of_what() {
         use ArchiveKind::{Repository, Tree};
         type Case = (Option<Engine>, bool, &'static [ArchiveKind], (usize, usize));
-        let cases: [Case; 8] = [
+        let cases: [Case; 9] = [
             (None, true, &[], (0, 4)),
             (None, false, &[Tree], (0, 2)),
             (None, true, &[Tree, Repository], (0, 6)),
@@ -102,6 +104,7 @@ mod tests {
             (Some(Engine::Plain), false, &[Tree], (1, 2)),
             (Some(Engine::Plain), true, &[Tree, Repository], (1, 6)),
             (Some(Engine::NativeOstree), true, &[], (3, 1)),
+            (Some(Engine::Bootc), true, &[], (3, 1)),
         ];
         for (engine, disk, archives, steps) in cases {
             let empty = Disk { size: 0, sector_size: SectorSize::B512, uuid: String::new(), partitions: Vec::new() };

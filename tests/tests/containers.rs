@@ -113,6 +113,42 @@ fn a_deployment_with_systemd_boot_is_updated_and_rolled_back() {
     deploy_and_test("systemd-boot", &format!("{STAGES}{bootloader}{TESTS}"), &["UEFI"]);
 }
 
+/// What an installed system of an image with bootc has to tell of itself.
+const INSTALLED: &str = "stages:
+  - { type: hostname, options: { hostname: installed } }
+  - { type: users, options: { users: { admin: { password: particle } } } }
+tests:
+  - name: it came up
+    timeout: 10min
+    run: systemctl is-system-running --wait && hostname
+    expect: installed
+    diag: systemctl --failed --no-pager; journalctl -b --priority=warning --no-pager
+  - { name: bootc knows the image, timeout: 5min, run: bootc status, expect: 'Booted image: oci-archive:' }
+  - { name: the machine's own is there, run: su --login admin --command pwd, expect: /home/admin }
+  - { name: the rest is read-only, run: '! touch /usr/x && touch /etc/x /var/x' }
+";
+
+/// Archives of images with bootc in them, which Debian has no package of: `PARTICLE_VM_BOOTC_IMAGE` has their paths, with
+/// colons between them.
+#[test]
+fn an_image_with_bootc_installs_itself() {
+    let Some(archives) = std::env::var_os("PARTICLE_VM_BOOTC_IMAGE") else {
+        println!("not run: PARTICLE_VM_BOOTC_IMAGE names no archive");
+        return;
+    };
+    for (number, archive) in std::env::split_paths(&archives).enumerate() {
+        let reference = format!("oci-archive:{}", archive.display());
+        let place = Place::new();
+        let inspected = place.start(&["inspect", "--json", &reference]).finish(REFUSED).exits(0);
+        let report: serde_json::Value = serde_json::from_str(&inspected.stdout).unwrap();
+        let composefs = report["engine"]["backend"] == "composefs";
+        let firmwares: &[&str] = if composefs { &["UEFI"] } else { &["BIOS", "UEFI"] };
+        let name = format!("bootc-{number}");
+        println!("{name}: {} with {}", archive.display(), report["engine"]["backend"]);
+        build_and_test(&name, &reference, &format!("engine: bootc\n{INSTALLED}"), firmwares);
+    }
+}
+
 #[test]
 #[ignore = "takes the build of a base image and several boots: make check-all"]
 fn further_partitions_are_mounted_in_a_deployment() {
@@ -215,6 +251,14 @@ fn an_image_that_no_engine_fits_is_refused_before_a_vm_starts() {
         "engine: native-ostree",
     ];
     refused(&place, "base-image: oci:image\n", &says);
+    let says = [
+        "no engine makes a disk of oci:",
+        "the engine `bootc` is asked for",
+        "no-bootc: ",
+        "bootc-lacks-tools: ",
+        "podman",
+    ];
+    refused(&place, "base-image: oci:image\nengine: bootc\n", &says);
 }
 
 fn refused(place: &Place, lines: &str, says: &[&str]) {

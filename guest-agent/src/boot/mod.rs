@@ -87,7 +87,15 @@ pub fn arguments(plan: &Plan) -> Vec<String> {
 /// # Errors
 /// When the disk has none.
 pub fn root_arguments(plan: &Plan) -> Result<Vec<String>, Failure> {
+    Ok(vec![format!("root=UUID={}", root_uuid(plan)?), "ro".into()])
+}
+
+/// UUID of the file system at `/`.
+///
+/// # Errors
+/// When the disk has none.
+pub fn root_uuid(plan: &Plan) -> Result<&str, Failure> {
     let root = plan.disk.as_ref().and_then(|disk| disk.mounted_at("/")?.filesystem.as_ref());
     let root = root.ok_or_else(|| report::plain(FailureKind::Input, "no partition is mounted at `/`"))?;
-    Ok(vec![format!("root=UUID={}", root.uuid), "ro".into()])
+    Ok(&root.uuid)
 }

@@ -9,14 +9,15 @@ mod table;
 
 use crate::boot;
 use crate::context::Context;
-use crate::ostree::Deployment;
 use crate::paths;
 use crate::report;
 use crate::report::Explain;
 use crate::tree::{Attributes, Tree};
 use device::Device;
 use mounts::Mounts;
-use particle_vm_protocol::{Base, Disk, Failure, FailureKind, FormattedFilesystem, Partition, PartitionKind, Plan};
+use particle_vm_protocol::{
+    Backend, Base, Disk, Engine, Failure, FailureKind, FormattedFilesystem, Partition, PartitionKind, Plan,
+};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -97,15 +98,13 @@ impl<'a> Empty<'a> {
         Ok(Mounted { mounts, device: self.device, partitions: self.partitions })
     }
 
-    /// Mount what a deployment lies on and boots from: the root of the disk, `/boot`, the EFI system partition. Where the
-    /// latter is mounted in the booted system does not matter here.
+    /// Mount what a deployment lies on: the root of the disk, and `/boot`.
     ///
     /// # Errors
     /// When one cannot be mounted.
     pub fn mount_sysroot(self) -> Result<Mounted<'a>, Failure> {
-        let physical = self.partitions.iter().filter_map(|filled| match filled.partition.kind {
-            PartitionKind::Esp => Some((ESP.to_owned(), filled)),
-            _ => filled.mountpoint().filter(|point| is_physical(point)).map(|point| (point.to_owned(), filled)),
+        let physical = self.partitions.iter().filter_map(|filled| {
+            filled.mountpoint().filter(|point| is_physical(point)).map(|point| (point.to_owned(), filled))
         });
         let mounts = Mounts::new(Path::new(paths::TARGET), physical)?;
         Ok(Mounted { mounts, device: self.device, partitions: self.partitions })
@@ -171,23 +170,19 @@ impl Mounted<'_> {
         Ok(Others(mounts))
     }
 
-    /// Make the deployment bootable, unmount everything and write it out. Gives how many bytes the files occupy.
+    /// Make the deployment in `tree` bootable, unless its engine has done so.
     ///
     /// # Errors
-    /// When a tool fails, or something cannot be written. What is mounted is unmounted then too: `tree`, the last of the
-    /// parameters and so the first to go, holds it open.
-    pub fn finish_deployment(
-        self,
-        context: &Context,
-        plan: &Plan,
-        base: &Base,
-        deployment: Deployment,
-        tree: Tree,
-    ) -> Result<u64, Failure> {
-        boot::deployment::install(context, plan, base, &tree, self.device.path(), &self.partitions)?;
-        drop(tree);
-        deployment.unmount()?;
-        self.write_out()
+    /// When a tool fails, or the disk lacks a partition.
+    pub fn make_bootable(&mut self, context: &Context, plan: &Plan, base: &Base, tree: &Tree) -> Result<(), Failure> {
+        if base.engine == Engine::Bootc && base.backend == Backend::Composefs {
+            return Ok(());
+        }
+        // Where it is mounted in the booted system does not matter here.
+        if let Some(esp) = self.partitions.iter().find(|filled| filled.partition.kind == PartitionKind::Esp) {
+            self.mounts.add(&Path::new(paths::TARGET).join(ESP.trim_start_matches('/')), esp)?;
+        }
+        boot::deployment::install(context, plan, base, tree, self.device.path(), &self.partitions)
     }
 
     /// Install the bootloader, unmount everything and write it out. Returns how many bytes the files occupy.
@@ -199,7 +194,11 @@ impl Mounted<'_> {
         self.write_out()
     }
 
-    fn write_out(self) -> Result<u64, Failure> {
+    /// Unmount everything and write it out. Gives how many bytes the files occupy.
+    ///
+    /// # Errors
+    /// When something is in use, or cannot be written.
+    pub fn write_out(self) -> Result<u64, Failure> {
         let used = self.mounts.used()?;
         self.mounts.trim()?;
         self.mounts.unmount()?;

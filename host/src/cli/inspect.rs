@@ -42,7 +42,7 @@ impl Inspect {
         let store = Store::open_waiting(dirs.store()).await?;
         let options = self.images.options();
         let image = Image::fetch(&reference, &options, &store, &dirs, ui.events()).await?;
-        let report = look(&image, ui.events()).await?;
+        let report = look(&image, None, ui.events()).await?;
         if self.json {
             stdout::print_json(&report)?;
         } else {

@@ -4,7 +4,7 @@ use super::{EngineError, look};
 use crate::dirs::Dirs;
 use crate::error::{Classify, Result};
 use crate::event::Events;
-use crate::inspect::Report;
+use crate::inspect::{self, Report};
 use crate::plan::BaseFacts;
 use crate::recipe::{self, Findings, GIB, Recipe, Size};
 use crate::source::{self, Image, Reference};
@@ -12,7 +12,7 @@ use crate::store::Store;
 use jiff::Timestamp;
 use particle_vm_protocol::frame::MAX_FRAME;
 use particle_vm_protocol::stage::Bootloader;
-use particle_vm_protocol::{Base, BaseLayer, Engine};
+use particle_vm_protocol::{Backend, Base, BaseLayer, Engine, share};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -51,16 +51,20 @@ impl Fetched {
         let store = Store::open_waiting(dirs.store()).await?;
         let options = source::Options { architecture: recipe.architecture.name().into(), ..options.clone() };
         let image = Image::fetch(&reference, &options, &store, dirs, events).await?;
-        let report = look::look(&image, events).await?;
+        let report = look::look(&image, recipe.engine, events).await?;
         let facts = facts(&image, look::engine(&report, recipe.engine)?, &report)?;
         look::warn(&report, events);
+        if facts.base.backend == Backend::Composefs {
+            recipe.settle_composefs(report.facts.has_unified_kernel())?;
+        }
         if recipe.makes_disk() {
             recipe.settle_disk(Size(disk_size(facts.content_bytes)?));
         }
         Ok(Some(Self { image, facts }))
     }
 
-    /// Write its layers into a folder in `workspace`, which the guest gets to see.
+    /// Write its layers into a folder in `workspace`, which the guest gets to see; and the image as it was fetched, where
+    /// the guest hands it on.
     ///
     /// # Errors
     /// When a layer is not what its digests say, or there is no room.
@@ -69,6 +73,9 @@ impl Fetched {
         let cannot = |source| EngineError::File { path: folder.clone(), source };
         std::fs::create_dir(&folder).map_err(cannot)?;
         self.image.unpack(&folder, events).await?;
+        if self.facts.base.engine == Engine::Bootc {
+            self.image.layout(&folder.join(share::LAYOUT), events).await?;
+        }
         Ok(folder)
     }
 }
@@ -96,8 +103,13 @@ fn facts(image: &Image, engine: Engine, report: &Report) -> Result<BaseFacts> {
         diff_id: layer.diff_id.clone(),
         size: layer.size,
     });
+    let backend = match (engine, report.engine.backend) {
+        (Engine::Bootc, Some(inspect::Backend::Composefs)) => Backend::Composefs,
+        _ => Backend::Ostree,
+    };
     let base = Base {
         engine,
+        backend,
         layers: layers.collect(),
         manifest: canonical(&image.manifest),
         digest: image.digest.clone(),
@@ -165,6 +177,7 @@ mod tests {
     fn documents_that_no_plan_has_room_for_are_the_fault_of_the_image() {
         let mut base = Base {
             engine: Engine::Plain,
+            backend: Backend::Ostree,
             layers: Vec::new(),
             manifest: "m".repeat(MAX_BASE / 2),
             digest: String::new(),

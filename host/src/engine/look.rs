@@ -7,12 +7,17 @@ use crate::inspect::{self, Input, Report, Severity};
 use crate::source::Image;
 use particle_vm_protocol::Engine;
 
-/// Look into `image`, whose layers are read for it.
+/// Look into `image`, whose layers are read for it, with the eyes of the engine that is wished for.
 ///
 /// # Errors
 /// When a layer is not what its digests say, or holds what no image may hold.
-pub async fn look(image: &Image, events: &Events) -> Result<Report> {
+pub async fn look(image: &Image, wish: Option<Engine>, events: &Events) -> Result<Report> {
     let own = image.clone();
+    let wish = wish.map(|wish| match wish {
+        Engine::NativeOstree => inspect::Engine::NativeOstree,
+        Engine::Bootc => inspect::Engine::Bootc,
+        Engine::Plain => inspect::Engine::Plain,
+    });
     let look = move |layers: &mut dyn Iterator<Item = _>| {
         let (reference, origin) = (own.reference.to_string(), own.reference.origin());
         let input = Input {
@@ -22,6 +27,7 @@ pub async fn look(image: &Image, events: &Events) -> Result<Report> {
             config_digest: &own.config_digest,
             manifest: &own.manifest,
             config: &own.config,
+            wish,
         };
         inspect::image(input, layers)
     };
@@ -31,15 +37,16 @@ pub async fn look(image: &Image, events: &Events) -> Result<Report> {
 /// The engine that makes a disk of the image in `report`: what the recipe wishes, or what the image is made for.
 ///
 /// # Errors
-/// When the recipe wishes nothing, and no engine fits the image as it is.
+/// When the recipe wishes nothing, and no engine fits the image as it is; and when the image cannot install itself as it is
+/// wished to.
 pub(super) fn engine(report: &Report, wish: Option<Engine>) -> Result<Engine> {
     match (wish, report.engine.name) {
-        (Some(wish), _) => Ok(wish),
-        (None, inspect::Engine::NativeOstree) => Ok(Engine::NativeOstree),
-        (None, inspect::Engine::Plain) => Ok(Engine::Plain),
-        (None, inspect::Engine::Bootc | inspect::Engine::None) => {
-            Err(EngineError::Unfit(Box::new(report.clone())).into())
-        }
+        // What is missing for these two a recipe may know better: it has stages.
+        (Some(wish @ (Engine::NativeOstree | Engine::Plain)), _) => Ok(wish),
+        (_, inspect::Engine::NativeOstree) => Ok(Engine::NativeOstree),
+        (_, inspect::Engine::Bootc) => Ok(Engine::Bootc),
+        (_, inspect::Engine::Plain) => Ok(Engine::Plain),
+        (_, inspect::Engine::None) => Err(EngineError::Unfit(Box::new(report.clone())).into()),
     }
 }
 

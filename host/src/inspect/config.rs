@@ -3,6 +3,7 @@
 use super::error::InspectError;
 use super::layers::Passed;
 use super::limits;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Error as JsonError;
 use std::collections::BTreeMap;
@@ -21,6 +22,9 @@ pub struct Config {
     /// Digests of the tar archives in its layers, lowest first.
     #[serde(skip)]
     pub diff_ids: Vec<String>,
+    /// How many entries its history has.
+    #[serde(skip)]
+    pub history: usize,
     /// Settings for containers that mean nothing to a booted system: `Cmd`, `Entrypoint`, `Env`, `ExposedPorts`, `User`,
     /// `Volumes`, `WorkingDir`.
     pub container_only: Vec<&'static str>,
@@ -54,6 +58,7 @@ struct ConfigFile {
     created: Option<String>,
     config: Option<Settings>,
     rootfs: Option<RootFs>,
+    history: Option<Vec<IgnoredAny>>,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +113,7 @@ pub(super) fn config(bytes: &[u8]) -> Result<Config, InspectError> {
         os: file.os,
         created: file.created,
         diff_ids: file.rootfs.map(|rootfs| rootfs.diff_ids).unwrap_or_default(),
+        history: file.history.map_or(0, |history| history.len()),
         labels: settings.labels.unwrap_or_default(),
         container_only: container_only.iter().filter(|(_, set)| *set).map(|(name, _)| *name).collect(),
     })

@@ -29,11 +29,36 @@ impl Engine {
             Self::None => "none",
         }
     }
+}
 
-    /// Whether the tree becomes an OSTree or composefs deployment.
-    pub fn is_deployed(self) -> bool {
-        matches!(self, Self::Bootc | Self::NativeOstree)
+/// What deployments lie in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// A repository of OSTree.
+    Ostree,
+    /// A repository of bootc's composefs backend.
+    Composefs,
+}
+
+impl Backend {
+    /// What `engine` makes of an image; none where it makes no deployment.
+    pub(super) fn of(engine: Engine, facts: &Facts) -> Option<Self> {
+        match engine {
+            Engine::NativeOstree => Some(Self::Ostree),
+            Engine::Bootc => Some(if is_composefs_only(facts) { Self::Composefs } else { Self::Ostree }),
+            Engine::Plain | Engine::None => None,
+        }
     }
+}
+
+/// Whether nothing but bootc's composefs backend boots the kernel of an image.
+fn is_composefs_only(facts: &Facts) -> bool {
+    facts.kernel().is_some_and(|kernel| {
+        let initramfs = kernel.initramfs.as_ref();
+        kernel.uki_path.is_some()
+            || initramfs.is_some_and(|initramfs| initramfs.bootc_setup && !initramfs.ostree_prepare_root)
+    })
 }
 
 /// The engine, and why.
@@ -43,6 +68,8 @@ pub struct Choice {
     pub name: Engine,
     /// The one that the image is made for: the same, unless something is missing.
     pub candidate: Engine,
+    /// What the deployment of the candidate lies in; null where it makes none.
+    pub backend: Option<Backend>,
     /// Why it is that one, a sentence.
     pub reason: String,
     /// Codes of the findings that keep the candidate from working.
@@ -117,17 +144,18 @@ pub(super) fn choose(facts: &Facts, candidate: Engine, reason: String, findings:
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
     let missing: Vec<_> = errors.map(|finding| finding.code).collect();
     let name = if missing.is_empty() { candidate } else { Engine::None };
+    let backend = Backend::of(candidate, facts);
     let requirements = match name {
         Engine::None => Requirements::default(),
-        _ => requirements(facts, name),
+        _ => requirements(facts, name, backend),
     };
-    Choice { name, candidate, reason, missing, requirements }
+    Choice { name, candidate, backend, reason, missing, requirements }
 }
 
-fn requirements(facts: &Facts, engine: Engine) -> Requirements {
+fn requirements(facts: &Facts, engine: Engine, backend: Option<Backend>) -> Requirements {
     let mut requirements = Requirements {
         composefs: facts.ostree.prepare_root.as_ref().and_then(|conf| conf.composefs),
-        firmware: vec!["bios", "uefi"],
+        firmware: if backend == Some(Backend::Composefs) { vec!["uefi"] } else { vec!["bios", "uefi"] },
         ..Requirements::default()
     };
     match engine {

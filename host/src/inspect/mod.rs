@@ -28,7 +28,7 @@ mod uki;
 
 pub use bootc::{Bootc, Problem};
 pub use config::{Config, Layer};
-pub use engine::{Choice, Engine, Requirements};
+pub use engine::{Backend, Choice, Engine, Requirements};
 pub use error::InspectError;
 pub use findings::{Finding, Severity};
 pub use initramfs::Initramfs;
@@ -56,6 +56,8 @@ pub struct Input<'a> {
     pub manifest: &'a [u8],
     /// Its configuration.
     pub config: &'a [u8],
+    /// The engine that is wished for, if it is not to be the one that the image is made for.
+    pub wish: Option<Engine>,
 }
 
 /// Look into an image. `layers` are its layers as tar archives without compression, lowest first; each is read to its
@@ -74,7 +76,10 @@ pub fn image<R: Read>(
     let layers = listed.into_iter().zip(&passed).enumerate();
     let layers = layers.map(|(index, (layer, passed))| layer.passed(config.diff_ids.get(index), passed)).collect();
     let facts = Facts::of(&tree, config, layers);
-    let (candidate, reason) = engine::candidate(&facts);
+    let (candidate, reason) = match input.wish {
+        Some(wish) => (wish, format!("the engine `{}` is asked for", wish.name())),
+        None => engine::candidate(&facts),
+    };
     let findings = findings::all(&tree, &facts, candidate);
     let engine = engine::choose(&facts, candidate, reason, &findings);
     Ok(Report {

@@ -111,6 +111,11 @@ impl Facts {
         self.bootable().find(|kernel| kernel.is_in_modules()).or_else(|| self.bootable().next())
     }
 
+    /// Whether the kernel that decides how the image boots is a unified one (UAPI.5 Unified Kernel Image).
+    pub fn has_unified_kernel(&self) -> bool {
+        self.kernel().is_some_and(|kernel| kernel.uki_path.is_some())
+    }
+
     /// Whether a label is there and says something.
     pub(super) fn label(&self, name: &str) -> bool {
         self.config.labels.get(name).is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false"))

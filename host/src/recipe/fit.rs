@@ -4,6 +4,7 @@ use super::check::names;
 use super::finding::{Finding, Findings};
 use super::path::Path;
 use super::types::Recipe;
+use particle_vm_protocol::stage::{Bootloader, BootloaderType};
 use particle_vm_protocol::{Engine, PartitionKind, Stage};
 
 /// What a deployment has of its own. Images have links to `/var` in the places of the others; one that has not is told
@@ -21,8 +22,35 @@ impl Recipe {
     pub fn fits(&self, engine: Engine) -> Result<(), Findings> {
         let findings = match engine {
             Engine::Plain => self.fits_plain(),
-            Engine::NativeOstree => self.fits_deployment(),
+            Engine::NativeOstree | Engine::Bootc => self.fits_deployment(),
         };
+        Findings::new(findings).map_or(Ok(()), Err)
+    }
+
+    /// Settle what boots a system of bootc's composefs backend. The kernel of the image may be `unified` with its command
+    /// line.
+    ///
+    /// # Errors
+    /// With what in the recipe is against it.
+    pub fn settle_composefs(&mut self, unified: bool) -> Result<(), Findings> {
+        let mut findings = Vec::new();
+        for (index, stage) in self.stages.iter().enumerate() {
+            let path = Path::root().key("stages").index(index);
+            match &stage.stage {
+                Stage::Bootloader(options) if options.kind == BootloaderType::Grub => {
+                    let message = "the image is for bootc's composefs backend, which GRUB does not boot";
+                    let help = "write `options: { type: systemd-boot }`, or remove the stage";
+                    findings.push(self.finding(&path, message).help(help));
+                }
+                Stage::Kernel(options) if unified && !options.cmdline.is_empty() => {
+                    let message = "the kernel of the image is a unified one, which has its command line in it";
+                    let path = path.key("options").key("cmdline");
+                    findings.push(self.finding(&path, message).help("write it into the unified kernel of the image"));
+                }
+                _ => {}
+            }
+        }
+        self.origin.bootloader = Some(Bootloader { kind: BootloaderType::SystemdBoot, ..Bootloader::default() });
         Findings::new(findings).map_or(Ok(()), Err)
     }
 

@@ -180,6 +180,7 @@ mod tests {
             config_digest: "sha256:00",
             manifest: br#"{"layers":[{"mediaType":"m","digest":"sha256:1","size":2048}]}"#,
             config: config.as_bytes(),
+            wish: None,
         };
         let report = image(input, [Ok::<_, io::Error>(Cursor::new(vec![0; 1024]))]).unwrap();
         let text = text(&report);

@@ -1,18 +1,21 @@
 //! Findings about bootc: its tools, its configuration.
 
-use super::super::engine::Engine;
+use super::super::engine::{Backend, Engine};
 use super::Look;
 use super::ostree::year_and_number;
 
-/// What `bootc install to-filesystem` runs with the composefs backend, and the package that has it.
-const TOOLS: [(&str, &str); 6] = [
-    ("bootctl", "systemd-boot-tools"),
+/// What `bootc install to-filesystem` runs, and the package that has it.
+const TOOLS: [(&str, &str); 5] = [
     ("blkid", "util-linux"),
     ("findmnt", "util-linux"),
     ("lsblk", "util-linux"),
     ("mount", "mount"),
     ("skopeo", "skopeo"),
 ];
+
+/// What it runs beside these for its composefs backend, and for that of OSTree.
+const OF_COMPOSEFS: [(&str, &str); 1] = [("bootctl", "systemd-boot-tools")];
+const OF_OSTREE: [(&str, &str); 2] = [("ostree", "ostree"), ("podman", "podman")];
 
 /// The file systems that bootc makes a root of.
 const FILE_SYSTEMS: [&str; 3] = ["btrfs", "ext4", "xfs"];
@@ -25,6 +28,7 @@ pub(super) fn all(look: &mut Look<'_>) {
         engine(look);
     }
     configuration(look);
+    history(look);
     let facts = look.facts;
     if facts.bootc.binary
         && let Some(version) = facts.ostree.version.as_deref()
@@ -40,22 +44,19 @@ pub(super) fn all(look: &mut Look<'_>) {
 
 fn engine(look: &mut Look<'_>) {
     let facts = look.facts;
-    look.error(
-        "no-bootc-engine",
-        "only its own `bootc install` makes a system of this image, and particle-vm has no engine that runs that",
-        "make an initramfs for OSTree: dracut --add ostree",
-    );
     if !facts.bootc.binary {
         look.error(
             "no-bootc",
-            "what this image boots by is installed by its own bootc only, and it has no /usr/bin/bootc",
-            "put bootc into the image, or make an initramfs for OSTree: dracut --add ostree",
+            "it is installed by its own bootc, and has no /usr/bin/bootc",
+            "put bootc into the image, or make an initramfs for OSTree (dracut --add ostree), which needs none",
         );
     }
     let has = |tool: &str| {
         ["usr/bin", "usr/sbin", "bin", "sbin"].iter().any(|folder| look.tree.has(&format!("{folder}/{tool}")))
     };
-    let lacking: Vec<_> = TOOLS.iter().filter(|(tool, _)| !has(tool)).collect();
+    let composefs = look.backend == Some(Backend::Composefs);
+    let own = if composefs { &OF_COMPOSEFS[..] } else { &OF_OSTREE[..] };
+    let lacking: Vec<_> = TOOLS.iter().chain(own).filter(|(tool, _)| !has(tool)).collect();
     if !lacking.is_empty() {
         let tools: Vec<_> = lacking.iter().map(|(tool, _)| *tool).collect();
         let mut packages: Vec<_> = lacking.iter().map(|(_, package)| *package).collect();
@@ -66,6 +67,31 @@ fn engine(look: &mut Look<'_>) {
             format!("RUN apt-get install -y {}", packages.join(" ")),
         );
     }
+    if composefs {
+        for_composefs(look);
+    }
+}
+
+/// bootc pairs each layer with its entry of the history, and stops where there is none ("layers_with_history" in its
+/// sources).
+fn history(look: &mut Look<'_>) {
+    let (told, layers) = (look.facts.config.history, look.facts.layers.len());
+    if told >= layers || !look.facts.bootc.binary || look.backend != Some(Backend::Ostree) {
+        return;
+    }
+    let message = format!(
+        "the history in its configuration has {told} entries for {layers} layers: bootc ends with \"Truncated history\""
+    );
+    let remedy = "make the image with a tool that writes one, for instance podman build";
+    if look.engine == Engine::Bootc {
+        look.error("history-too-short", message, remedy);
+    } else {
+        look.warning("history-too-short", format!("{message} at an update"), remedy);
+    }
+}
+
+fn for_composefs(look: &mut Look<'_>) {
+    let facts = look.facts;
     if facts.bootloaders.systemd_boot.is_empty() {
         look.error(
             "no-systemd-boot",
@@ -107,7 +133,7 @@ fn configuration(look: &mut Look<'_>) {
                 message,
                 "correct the key: what is not known is passed over without effect",
             );
-        } else if look.engine.is_deployed() {
+        } else if look.is_deployed() {
             look.error("bootc-config-invalid", message, "correct the file: `bootc` refuses to go on with it");
         } else {
             look.warning("bootc-config-invalid", message, "correct the file, or remove it");

@@ -23,7 +23,7 @@ pub(super) fn system(look: &mut Look<'_>) -> bool {
             "build or pull it for linux/amd64",
         );
     }
-    let deployed = look.engine.is_deployed();
+    let deployed = look.is_deployed();
     if facts.init.is_none() {
         let remedy = "RUN apt-get install -y systemd-sysv";
         if deployed {

@@ -1,6 +1,6 @@
 //! Findings about kernels and their initramfs.
 
-use super::super::engine::Engine;
+use super::super::engine::Backend;
 use super::super::initramfs::Initramfs;
 use super::super::kernels::Kernel;
 use super::Look;
@@ -14,6 +14,11 @@ fn dracut(kernel: &str, module: &str) -> String {
     )
 }
 
+/// The module of dracut that makes the deployment the root.
+fn module(look: &Look<'_>) -> &'static str {
+    if look.backend == Some(Backend::Composefs) { "bootc" } else { "ostree" }
+}
+
 pub(super) fn all(look: &mut Look<'_>) {
     let facts = look.facts;
     let bootable: Vec<_> = facts.bootable().collect();
@@ -22,13 +27,13 @@ pub(super) fn all(look: &mut Look<'_>) {
     }
     // What lies in /boot is no kernel to OSTree.
     let deployable = |kernel: &&Kernel| kernel.is_in_modules() || kernel.uki_path.is_some();
-    let counted = bootable.iter().copied().filter(|kernel| !look.engine.is_deployed() || deployable(kernel));
+    let counted = bootable.iter().copied().filter(|kernel| !look.is_deployed() || deployable(kernel));
     let counted: Vec<_> = counted.collect();
     if counted.len() > 1 {
         several(look, &counted);
     }
     let Some(kernel) = facts.kernel() else { return };
-    if look.engine.is_deployed() && !kernel.is_in_modules() && kernel.uki_path.is_none() {
+    if look.is_deployed() && !kernel.is_in_modules() && kernel.uki_path.is_none() {
         let version = &kernel.version;
         look.error(
             "kernel-in-boot",
@@ -38,10 +43,9 @@ pub(super) fn all(look: &mut Look<'_>) {
     }
     match &kernel.initramfs {
         Some(initramfs) => of_initramfs(look, kernel, initramfs),
-        None if look.engine.is_deployed() => {
-            let module = if look.engine == Engine::Bootc { "bootc" } else { "ostree" };
+        None if look.is_deployed() => {
             let message = format!("the kernel {} has no initramfs, so nothing makes the deployment the root", kernel.version);
-            look.error("no-initramfs", message, dracut(&kernel.version, module));
+            look.error("no-initramfs", message, dracut(&kernel.version, module(look)));
         }
         None => look.warning(
             "no-initramfs",
@@ -57,7 +61,7 @@ fn none(look: &mut Look<'_>) {
         Some(version) => format!("there are modules of the kernel {version}, but no kernel"),
         None => "there is no kernel".into(),
     };
-    if look.engine.is_deployed() {
+    if look.is_deployed() {
         look.error(
             "no-kernel",
             message,
@@ -73,7 +77,7 @@ fn several(look: &mut Look<'_>, bootable: &[&Kernel]) {
     let versions: Vec<_> = bootable.iter().map(|kernel| kernel.version.as_str()).collect();
     let versions = versions.join(", ");
     let count = bootable.len();
-    if look.engine.is_deployed() {
+    if look.is_deployed() {
         look.error(
             "several-kernels",
             format!("there are {count} kernels ({versions}); a deployment boots exactly one"),
@@ -106,13 +110,13 @@ fn of_initramfs(look: &mut Look<'_>, kernel: &Kernel, initramfs: &Initramfs) {
                 "the initramfs of the kernel {version} has modules of {} only, which it cannot load",
                 others.join(", ")
             ),
-            dracut(version, if look.engine == Engine::Bootc { "bootc" } else { "ostree" }),
+            dracut(version, module(look)),
         );
     }
-    match look.engine {
-        Engine::NativeOstree => for_ostree(look, version, initramfs),
-        Engine::Bootc => for_bootc(look, version, initramfs),
-        Engine::Plain | Engine::None => {}
+    match look.backend {
+        Some(Backend::Ostree) => for_ostree(look, version, initramfs),
+        Some(Backend::Composefs) => for_bootc(look, version, initramfs),
+        None => {}
     }
     // Whatever the root is, the disk that it lies on has to be seen: the VMs that images run in have virtio.
     let disks = ["virtio_blk", "virtio_scsi", "nvme"];

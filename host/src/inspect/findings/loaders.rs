@@ -1,20 +1,20 @@
 //! Findings about bootloaders and bootupd.
 
-use super::super::engine::Engine;
+use super::super::engine::Backend;
 use super::{Look, some_of};
 
 pub(super) fn all(look: &mut Look<'_>) {
     bootupd(look);
     let facts = look.facts;
     let loaders = &facts.bootloaders;
-    if look.engine == Engine::NativeOstree && !loaders.grub.is_empty() && !loaders.grub_bls {
+    if look.backend == Some(Backend::Ostree) && !loaders.grub.is_empty() && !loaders.grub_bls {
         look.note(
             "grub-without-bls",
             "the GRUB of the image does not read boot entries (it is older than 2.14); the disk gets a newer one",
             "nothing to do; to keep the two the same, install GRUB 2.14 from testing",
         );
     }
-    if look.engine.is_deployed() && !loaders.configs.is_empty() {
+    if look.is_deployed() && !loaders.configs.is_empty() {
         let message = format!("a configuration of a bootloader is not used: {}", some_of(&loaders.configs));
         look.note("loader-config", message, "put kernel arguments into /usr/lib/bootc/kargs.d/");
     }

@@ -11,7 +11,7 @@ mod ostree;
 mod users;
 mod var;
 
-use super::engine::Engine;
+use super::engine::{Backend, Engine};
 use super::report::Facts;
 use super::tree::{Node, Tree};
 use serde::Serialize;
@@ -47,18 +47,20 @@ pub(super) struct Look<'a> {
     pub(super) facts: &'a Facts,
     /// The engine that the image is made for.
     pub(super) engine: Engine,
+    /// What its deployment lies in; none where it makes none.
+    pub(super) backend: Option<Backend>,
     found: Vec<Finding>,
 }
 
 /// All findings about an image for `engine`, the worst first.
 pub(super) fn all(tree: &Tree, facts: &Facts, engine: Engine) -> Vec<Finding> {
-    let mut look = Look { tree, facts, engine, found: Vec::new() };
+    let mut look = Look { tree, facts, engine, backend: Backend::of(engine, facts), found: Vec::new() };
     if !debian::system(&mut look) {
         // Whatever else it lacks, it is no system.
         return look.found;
     }
     kernel::all(&mut look);
-    if engine.is_deployed() {
+    if look.is_deployed() {
         ostree::all(&mut look);
         var::all(&mut look);
     }
@@ -71,6 +73,11 @@ pub(super) fn all(tree: &Tree, facts: &Facts, engine: Engine) -> Vec<Finding> {
 }
 
 impl<'a> Look<'a> {
+    /// Whether the tree becomes a deployment.
+    fn is_deployed(&self) -> bool {
+        self.backend.is_some()
+    }
+
     fn add(&mut self, severity: Severity, code: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
         self.found.push(Finding { severity, code, message: message.into(), remedy: remedy.into() });
     }

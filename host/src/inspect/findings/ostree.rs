@@ -1,6 +1,6 @@
 //! Findings about the layout that OSTree wants, and about composefs.
 
-use super::super::engine::Engine;
+use super::super::engine::{Backend, Engine};
 use super::super::ostree::{Composefs, PrepareRoot};
 use super::super::tree::Kind;
 use super::{Look, some_of};
@@ -21,8 +21,8 @@ pub(super) fn all(look: &mut Look<'_>) {
         );
     }
     conf_of_initramfs(look, conf);
-    let composefs = match look.engine {
-        Engine::Bootc => Some(Composefs::Yes),
+    let composefs = match look.backend {
+        Some(Backend::Composefs) => Some(Composefs::Yes),
         _ => conf.composefs,
     };
     if composefs.is_some_and(Composefs::is_required) {
@@ -74,7 +74,7 @@ fn layout(look: &mut Look<'_>) {
 fn devices(look: &mut Look<'_>) {
     let nodes = look.tree.iter().filter(|(path, node)| node.kind == Kind::Device && !path.starts_with(b"dev/"));
     let paths: Vec<_> = nodes.map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect();
-    if !paths.is_empty() && look.engine == Engine::NativeOstree {
+    if !paths.is_empty() && look.backend == Some(Backend::Ostree) {
         look.error(
             "device-nodes",
             format!("there are device nodes, which OSTree cannot hold: {}", some_of(&paths)),
@@ -161,7 +161,7 @@ fn composefs_required(look: &mut Look<'_>) {
             "composefs is required, and the ostree-prepare-root in the initramfs was built without it: the boot stops there",
             newer,
         );
-    } else if look.engine == Engine::NativeOstree && facts.ostree.binary {
+    } else if look.backend == Some(Backend::Ostree) && facts.ostree.binary {
         let version = facts.ostree.version.as_deref();
         let old = version.and_then(year_and_number).is_some_and(|version| version < WITH_COMPOSEFS);
         if facts.ostree.without_composefs || old {

@@ -31,7 +31,7 @@ pub(super) fn all(look: &mut Look<'_>) {
         );
     }
     let people: Vec<_> = users.iter().filter(|user| user.uid != 0).collect();
-    if look.engine.is_deployed() && !people.is_empty() {
+    if look.is_deployed() && !people.is_empty() {
         let names: Vec<_> = people.iter().map(|user| user.name.as_str()).collect();
         look.note(
             "users-in-image",

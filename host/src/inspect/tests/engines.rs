@@ -14,10 +14,10 @@ fn images_that_are_as_they_should_be_have_an_engine_and_no_fault() {
     let ostree = Image::ostree().report().unwrap();
     assert_eq!(ostree.engine.name, Engine::NativeOstree, "{ostree:#?}");
     assert_eq!(codes(&ostree, Severity::Warning), [""; 0], "{:#?}", ostree.findings);
-    // There is no engine for it, and that is all that is wrong.
     let composefs = Image::composefs().report().unwrap();
-    assert_eq!((composefs.engine.name, composefs.engine.candidate), (Engine::None, Engine::Bootc));
-    assert_eq!(codes(&composefs, Severity::Warning), ["no-bootc-engine"], "{:#?}", composefs.findings);
+    assert_eq!((composefs.engine.name, composefs.engine.backend), (Engine::Bootc, Some(Backend::Composefs)));
+    assert_eq!(codes(&composefs, Severity::Warning), [""; 0], "{:#?}", composefs.findings);
+    assert_eq!(composefs.engine.requirements.firmware, ["uefi"]);
     let plain = Image::plain().report().unwrap();
     assert_eq!(plain.engine.name, Engine::Plain);
     assert_eq!(plain.engine.requirements.stages, ["kernel", "bootloader"]);
@@ -33,7 +33,44 @@ fn the_initramfs_decides_and_ostree_comes_first() {
     let (name, ..) = engine(Image::ostree(), |image| image.labels.clear());
     assert_eq!(name, Engine::NativeOstree);
     let (name, candidate, missing) = engine(Image::composefs(), |image| image.remove("usr/bin/bootc"));
-    assert_eq!((name, candidate, missing), (Engine::None, Engine::Bootc, vec!["no-bootc-engine", "no-bootc"]));
+    assert_eq!((name, candidate, missing), (Engine::None, Engine::Bootc, vec!["no-bootc"]));
+}
+
+#[test]
+fn an_image_that_is_to_install_itself_needs_what_its_backend_does() {
+    let wished = |image: &Image| {
+        let report = image.report_for(Some(Engine::Bootc)).unwrap();
+        let message = report.findings.first().map(|finding| finding.message.clone()).unwrap_or_default();
+        (report.engine.name, report.engine.backend, report.engine.missing, message)
+    };
+    let mut image = Image::ostree();
+    let (name, backend, missing, _) = wished(&image);
+    assert_eq!((name, backend, missing), (Engine::None, Some(Backend::Ostree), vec!["no-bootc", "bootc-lacks-tools"]));
+    for tool in ["bootc", "blkid", "findmnt", "lsblk", "mount", "skopeo"] {
+        image.add(&format!("usr/bin/{tool}"), Item::Program(b"ELF".to_vec()));
+    }
+    let (.., message) = wished(&image);
+    assert!(message.ends_with("does not have: podman"), "{message}");
+    image.add("usr/bin/podman", Item::Program(b"ELF".to_vec()));
+    let (name, backend, missing, _) = wished(&image);
+    assert_eq!((name, backend, missing), (Engine::Bootc, Some(Backend::Ostree), vec![]));
+    // Nobody wishes it: the engine that needs none of this.
+    let report = image.report().unwrap();
+    assert_eq!((report.engine.name, codes(&report, Severity::Warning)), (Engine::NativeOstree, vec![]));
+    image.history.clear();
+    let report = image.report().unwrap();
+    assert_eq!(
+        (report.engine.name, codes(&report, Severity::Warning)),
+        (Engine::NativeOstree, vec!["history-too-short"])
+    );
+    let (name, _, missing, message) = wished(&image);
+    assert_eq!((name, missing), (Engine::None, vec!["history-too-short"]));
+    assert!(message.contains("0 entries for 1 layers"), "{message}");
+    // What composefs asks for has nothing to do with OSTree's tools.
+    let mut composefs = Image::composefs();
+    composefs.remove("usr/bin/bootctl");
+    let (.., message) = wished(&composefs);
+    assert!(message.ends_with("does not have: bootctl"), "{message}");
 }
 
 #[test]

@@ -151,6 +151,7 @@ fn broken_layers_are_told_from_streams_that_break_off() {
         config_digest: "sha256:00",
         manifest: manifest.as_bytes(),
         config: CONFIG.as_bytes(),
+        wish: None,
     };
     let one = r#"{"layers":[{"mediaType":"m","digest":"sha256:1","size":1}]}"#;
     let broken = || Err::<io::Cursor<Vec<u8>>, _>(io::Error::new(io::ErrorKind::InvalidData, "wrong digest"));

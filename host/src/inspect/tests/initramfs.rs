@@ -178,7 +178,8 @@ fn a_unified_kernel_image_is_looked_into() {
     let [kernel] = &report.facts.kernels[..] else { panic!("{:#?}", report.facts.kernels) };
     assert_eq!(kernel.uki.as_ref().unwrap().cmdline.as_deref(), Some("root=auto rw"));
     assert!(kernel.initramfs.as_ref().unwrap().bootc_setup);
-    assert_eq!(codes(&report, Severity::Warning), ["no-bootc-engine"]);
+    assert_eq!(codes(&report, Severity::Warning), [""; 0], "{:#?}", report.findings);
+    assert_eq!((report.engine.name, report.engine.backend), (Engine::Bootc, Some(Backend::Composefs)));
     // A program for UEFI that is no kernel.
     let report = report_of(Image::composefs(), |image| {
         image.add("boot/EFI/Linux/x.efi", Item::File(uki(&[(".text", b"x")])));

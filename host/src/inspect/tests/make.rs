@@ -25,12 +25,18 @@ pub struct Image {
     pub items: BTreeMap<String, Item>,
     pub labels: BTreeMap<&'static str, &'static str>,
     pub architecture: &'static str,
+    pub history: Vec<serde_json::Value>,
 }
 
 impl Image {
     /// A Debian that only wants recipe stages.
     pub fn plain() -> Self {
-        let mut image = Self { items: BTreeMap::new(), labels: BTreeMap::new(), architecture: "amd64" };
+        let mut image = Self {
+            items: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            architecture: "amd64",
+            history: vec![serde_json::json!({})],
+        };
         image
             .file("usr/lib/os-release", "ID=debian\nVERSION_ID=\"13\"\nPRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\n");
         image.add("etc/os-release", Item::Link("../usr/lib/os-release"));
@@ -107,6 +113,11 @@ impl Image {
     }
 
     pub fn report(&self) -> Result<Report, InspectError> {
+        self.report_for(None)
+    }
+
+    /// The report for who wishes for an engine.
+    pub fn report_for(&self, wish: Option<Engine>) -> Result<Report, InspectError> {
         let mut layer = Layer::default();
         for (path, item) in &self.items {
             match item {
@@ -117,14 +128,17 @@ impl Image {
                 Item::Device => layer.entry(path.as_bytes(), EntryType::Char, b"", 0o600, b""),
             }
         }
-        let config =
-            serde_json::json!({"architecture": self.architecture, "os": "linux", "config": {"Labels": self.labels}});
-        inspect(&[layer.end()], &config.to_string())
+        let config = serde_json::json!({"architecture": self.architecture, "os": "linux", "config": {"Labels": self.labels}, "history": self.history});
+        inspect_for(&[layer.end()], &config.to_string(), wish)
     }
 }
 
 /// Look into an image of these layers.
 pub fn inspect(layers: &[Vec<u8>], config: &str) -> Result<Report, InspectError> {
+    inspect_for(layers, config, None)
+}
+
+fn inspect_for(layers: &[Vec<u8>], config: &str, wish: Option<Engine>) -> Result<Report, InspectError> {
     let digests = (0..layers.len()).map(|index| format!("sha256:{index:064x}"));
     let listed = digests.zip(layers).map(|(digest, layer)| {
         serde_json::json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": layer.len()})
@@ -137,6 +151,7 @@ pub fn inspect(layers: &[Vec<u8>], config: &str) -> Result<Report, InspectError>
         config_digest: "sha256:00",
         manifest: manifest.as_bytes(),
         config: config.as_bytes(),
+        wish,
     };
     image(input, layers.iter().map(|layer| Ok(Cursor::new(layer))))
 }

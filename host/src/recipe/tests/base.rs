@@ -1,5 +1,6 @@
 use super::*;
-use particle_vm_protocol::Engine;
+use particle_vm_protocol::stage::{BootloaderType, Firmware};
+use particle_vm_protocol::{Engine, SectorSize};
 
 /// A recipe that starts from an image, with more lines.
 fn based(lines: &str) -> String {
@@ -28,7 +29,7 @@ fn an_image_needs_neither_stages_nor_a_disk() {
                 "disk: { size: 8GiB, min_size: 20GiB }",
                 "3:21 `min_size` is for a disk without a `size` | remove one of them",
             ),
-            ("engine: nativ", "3:9 `engine` cannot be `nativ` | possible: `native-ostree`, `plain`"),
+            ("engine: nativ", "3:9 `engine` cannot be `nativ` | possible: `native-ostree`, `bootc`, `plain`"),
         ],
     );
     assert_eq!(
@@ -75,6 +76,31 @@ fn what_a_deployment_has_no_place_for_is_told() {
     assert_eq!(
         said("name: x\nbase-image: oci:i\nengine: plain\n"),
         "2:13 the image becomes a plain system, and no stage makes it boot | add the stage `bootloader`, and `kernel` if the image has none\n"
+    );
+}
+
+#[test]
+fn the_composefs_backend_boots_by_systemd_boot() {
+    let settled = |lines: &str, unified| {
+        let mut recipe = parse(Source::new("r.yml", based(lines)), FilePath::new("."), &BTreeMap::new()).unwrap();
+        let settled =
+            recipe.settle_composefs(unified).map_err(|findings| told(&findings.iter().cloned().collect::<Vec<_>>()));
+        settled.map(|()| recipe)
+    };
+    let recipe = settled("disk: { size: 8GiB }", true).unwrap();
+    assert_eq!(recipe.bootloader().unwrap().kind, BootloaderType::SystemdBoot);
+    assert_eq!(firmwares(recipe.bootloader(), SectorSize::B512), [Firmware::Uefi]);
+    let own = "stages: [{ type: bootloader, options: { type: systemd-boot, timeout: 9 } }]";
+    assert_eq!(settled(own, false).unwrap().bootloader().unwrap().timeout, 9);
+    assert_eq!(
+        settled("stages: [{ type: bootloader }]", false).unwrap_err(),
+        "3:12 the image is for bootc's composefs backend, which GRUB does not boot | write `options: { type: systemd-boot }`, or remove the stage\n"
+    );
+    let cmdline = "stages: [{ type: kernel, options: { cmdline: [quiet] } }]";
+    assert!(settled(cmdline, false).is_ok());
+    assert_eq!(
+        settled(cmdline, true).unwrap_err(),
+        "3:46 the kernel of the image is a unified one, which has its command line in it | write it into the unified kernel of the image\n"
     );
 }
 

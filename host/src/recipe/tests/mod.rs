@@ -35,7 +35,12 @@ fn said(text: &str) -> String {
 }
 
 fn said_in(text: &str, folder: &FilePath) -> String {
-    findings(text, folder).iter().fold(String::new(), |mut said, finding| {
+    told(&findings(text, folder))
+}
+
+/// A line for each finding.
+fn told(findings: &[Finding]) -> String {
+    findings.iter().fold(String::new(), |mut said, finding| {
         let help = finding.help.as_ref().map(|help| format!(" | {help}")).unwrap_or_default();
         writeln!(said, "{}:{} {}{help}", finding.line, finding.column, finding.message).unwrap();
         said

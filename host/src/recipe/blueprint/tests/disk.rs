@@ -22,6 +22,7 @@ fn file_systems_become_partitions() {
     assert_eq!(recipe.disk.as_ref().unwrap().size, Some(Size(21 * GIB + (954 + 67) * MIB)));
     let base = Base {
         engine: Engine::NativeOstree,
+        backend: particle_vm_protocol::Backend::Ostree,
         layers: Vec::new(),
         manifest: String::new(),
         digest: String::new(),

@@ -1,0 +1,68 @@
+//! Container images as deployments: `/usr` is read-only and updated as a whole.
+//!
+//! An engine ([`crate::ostree`], [`crate::bootc`]) puts the image on the disk itself, so that each file is written once.
+//! What the recipe's stages change they change in the deployment, as if it had booted: `/etc` and `/var` can be written to,
+//! everything else comes from the image and cannot.
+
+mod mounted;
+
+pub use mounted::{Deployment, only_folder};
+
+use crate::bootc;
+use crate::build;
+use crate::context::Context;
+use crate::disk;
+use crate::ostree;
+use crate::paths;
+use crate::report::Explain;
+use crate::stage::Site;
+use crate::tree::Tree;
+use particle_vm_protocol::message::Built;
+use particle_vm_protocol::plan::STEP_DEADLINE;
+use particle_vm_protocol::{Base, Disk, Engine, Failure, FailureKind, Plan};
+use std::path::Path;
+use std::time::Duration;
+
+/// Build the image of `plan` from `base` on the device `target`, which becomes `disk`.
+///
+/// # Errors
+/// The failure of the first step or stage that fails.
+pub fn build(context: &Context, plan: &Plan, base: &Base, disk: &Disk, target: &Path) -> Result<Built, Failure> {
+    let sysroot = Path::new(paths::TARGET);
+    let deadline = Some(Duration::from_secs(STEP_DEADLINE));
+    let mut mounted =
+        context.stage(0, "disk", deadline, |context| disk::format(context, disk, target, true)?.mount_sysroot())?;
+    let deployment = if base.engine == Engine::Bootc {
+        context.stage(1, "unpack", deadline, |context| bootc::unpack(context, base))?;
+        context.stage(2, "install", deadline, |context| bootc::install(context, sysroot, plan, base))?
+    } else {
+        let (reference, settings) =
+            context.stage(1, "import", deadline, |context| ostree::import(context, sysroot, base, disk.size))?;
+        context.stage(2, "deploy", deadline, |context| {
+            ostree::deploy(context, sysroot, plan, base, (&reference, &settings))
+        })?
+    };
+    let tree = Tree::open(Path::new(paths::TREE)).explain(FailureKind::Agent, || "cannot open the deployment")?;
+    deployment.prepare(&tree)?;
+    let others = mounted.mount_others(context, &tree)?;
+    let mut site = Site::new(context, plan);
+    site.enter()?;
+    let before = plan.steps_before_stages();
+    for (index, planned) in plan.stages.iter().enumerate() {
+        let deadline = Some(site.deadline(index));
+        context.stage(before + index, &planned.title, deadline, |_| site.perform(index))?;
+    }
+    // An open folder would keep the deployment from being unmounted.
+    drop(tree);
+    let (packages, content_bytes) = context.stage(before + plan.stages.len(), "boot", deadline, |context| {
+        let tree = site.leave_deployment()?;
+        deployment.write_fstab(&tree, plan)?;
+        let others = others.finish()?;
+        let packages = build::packages(&tree)?;
+        mounted.make_bootable(context, plan, base, &tree)?;
+        drop(tree);
+        deployment.unmount()?;
+        Ok((packages, mounted.write_out()? + others))
+    })?;
+    Ok(Built { packages, content_bytes, scratch_bytes: context.scratch_peak(), ..Built::default() })
+}
