@@ -1,10 +1,10 @@
-//! Boot loaders for OSTree deployments. They come from the appliance: what an image has of them is for the system that
-//! was built into it, and most have nothing.
+//! Boot loaders for OSTree deployments. Where the image has bootupd with what it installs, that does it, so that it can
+//! update it; otherwise they come from the appliance: most images have nothing of the kind.
 //!
 //! OSTree writes Boot Loader Specification entries to `/boot/loader/entries` at each update. GRUB reads them itself, so
 //! that an update needs nothing of it. systemd-boot reads the EFI system partition only, so that they are copied there.
 
-use super::{arguments, devices, grub};
+use super::{arguments, bootupd, devices, grub};
 use crate::context::Context;
 use crate::disk::{ESP, Filled};
 use crate::paths;
@@ -49,14 +49,27 @@ pub fn install(
 ) -> Result<(), Failure> {
     let _links = devices::Links::new(partitions)?;
     match base.bootloader.kind {
-        BootloaderType::Grub => with_grub(context, plan, base, device),
+        BootloaderType::Grub => {
+            let firmware = base.bootloader.firmware.iter().copied();
+            let (of_bootupd, own): (Vec<_>, Vec<_>) = firmware.partition(|firmware| bootupd::knows(tree, *firmware));
+            if !of_bootupd.is_empty() {
+                bootupd::install(context, &of_bootupd)?;
+            }
+            if own.is_empty() { Ok(()) } else { with_grub(context, plan, base.bootloader.timeout, &own, device) }
+        }
         BootloaderType::SystemdBoot => with_systemd_boot(context, plan, base, tree),
     }
 }
 
-fn with_grub(context: &Context, plan: &Plan, base: &Base, device: &Path) -> Result<(), Failure> {
+fn with_grub(
+    context: &Context,
+    plan: &Plan,
+    timeout: u32,
+    firmware: &[Firmware],
+    device: &Path,
+) -> Result<(), Failure> {
     let boot = format!("--boot-directory={}/boot", paths::TARGET);
-    for firmware in &base.bootloader.firmware {
+    for firmware in firmware {
         let command = Command::new("grub-install").arg(&boot);
         context.run(&match firmware {
             Firmware::Bios => command.args(["--target=i386-pc", "--modules=part_gpt biosdisk"]).arg(device),
@@ -66,7 +79,7 @@ fn with_grub(context: &Context, plan: &Plan, base: &Base, device: &Path) -> Resu
         })?;
     }
     let path = Path::new(paths::TARGET).join("boot/grub/grub.cfg");
-    fs::write(&path, grub_cfg(plan, base.bootloader.timeout)?)
+    fs::write(&path, grub_cfg(plan, timeout)?)
         .explain(FailureKind::Agent, || format!("cannot write {}", path.display()))
 }
 

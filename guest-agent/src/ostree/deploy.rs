@@ -85,12 +85,14 @@ fn aleph(base: &Base) -> Result<String, Failure> {
     let config: Value = serde_json::from_str(&base.config)
         .explain(FailureKind::Input, || "cannot read the configuration of the image")?;
     let labels = config["config"]["Labels"].as_object().cloned().unwrap_or_default();
+    let version = labels.get("org.opencontainers.image.version").and_then(Value::as_str);
     let kernel = nix::sys::utsname::uname().explain(FailureKind::Agent, || "the kernel has no name")?;
     let aleph = json!({
         "image": base.reference,
         "digest": base.digest,
         "target-image": (!base.origin.is_empty()).then_some(&base.origin),
-        "version": labels.get("org.opencontainers.image.version"),
+        // `bootupctl status` takes nothing but a text.
+        "version": version.unwrap_or(&base.digest),
         "timestamp": config["created"],
         "labels": labels,
         "kernel": kernel.release().to_string_lossy(),

@@ -1,8 +1,10 @@
 //! `bootupd`: what `bootupctl` of the tree needs to install bootloaders and to update them: the metadata of those that
 //! the tree has, and GRUB's static configuration (bootupd's README, and `generate-update-metadata` in its sources).
 
+mod debian;
+
 use super::{Site, wrong};
-use crate::tree::Attributes;
+use crate::tree::{Attributes, Tree};
 use particle_vm_protocol::Failure;
 use particle_vm_protocol::stage::Bootupd;
 
@@ -46,6 +48,9 @@ set boot=$root
 set timeout=1
 ";
 
+/// The file with the menu.
+const MENU_NAME: &str = "configs.d/10_blscfg.cfg";
+
 /// The menu: the entries that OSTree writes, UAPI.1 Boot Loader Specification.
 const MENU: &str = "\
 insmod blsuki
@@ -56,6 +61,9 @@ else
 fi
 ";
 
+/// What the menu is made of by bootupd's own file, which Fedora's GRUB understands.
+const FEDORA_MENU: &str = "blscfg";
+
 /// Create them.
 pub(super) fn perform(site: &mut Site<'_>, options: &Bootupd) -> Result<(), Failure> {
     if !site.has_program("bootupctl")? {
@@ -63,33 +71,58 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Bootupd) -> Result<(), Fail
             "the tree has no `bootupctl`: Debian has no package of bootupd; bring one along with a stage `copy` or `apt`",
         ));
     }
+    debian::for_uefi(site)?;
     let tree = site.tree()?;
     tree.make_folder(UPDATES, Attributes::root(0o755))?;
-    site.context.run(&site.command("bootupctl")?.args(["backend", "generate-update-metadata", "/"]))?;
+    let command = site.command("bootupctl")?.args(["backend", "generate-update-metadata", "/"]);
+    site.context.run(&command.env("SOURCE_DATE_EPOCH", debian::source_date(tree).to_string()))?;
+    debian::for_bios(site)?;
     let made = site.tree()?.names(UPDATES)?.into_iter().filter(|name| name.ends_with(".json")).collect::<Vec<_>>();
     if made.is_empty() {
         return Err(wrong(
-            "bootupctl has found no bootloader in the tree: it knows those of /usr/lib/efi/NAME/VERSION/EFI, and on other \
-             systems than Debian those of packages",
+            "bootupctl has found no bootloader in the tree: it knows those of /usr/lib/efi/NAME/VERSION/EFI",
         ));
     }
     site.context.output(format!("metadata: {}", made.join(", ")));
     if options.static_configs {
-        static_configs(site)?;
+        static_configs(site.tree()?)?;
     }
     Ok(())
 }
 
-/// Write what the package of bootupd has not brought along.
-fn static_configs(site: &Site<'_>) -> Result<(), Failure> {
-    let tree = site.tree()?;
-    for (name, content) in
-        [("grub-static-efi.cfg", EFI), ("grub-static-pre.cfg", PRE), ("configs.d/10_blscfg.cfg", MENU)]
-    {
+/// Write what the package of bootupd has not brought along, and the menu in words of Debian's GRUB.
+fn static_configs(tree: &Tree) -> Result<(), Failure> {
+    for (name, content) in [("grub-static-efi.cfg", EFI), ("grub-static-pre.cfg", PRE), (MENU_NAME, MENU)] {
         let path = format!("{STATIC}/{name}");
-        if !tree.exists(&path) {
+        let foreign = name == MENU_NAME && tree.is_file(&path) && tree.read_text(&path)?.trim() == FEDORA_MENU;
+        if foreign || !tree.exists(&path) {
             tree.write(&path, content, 0o644)?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::Folder;
+
+    #[test]
+    fn the_menu_of_fedoras_grub_is_replaced_and_no_other_file() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("not tested: files in a tree belong to root");
+            return;
+        }
+        let folder = Folder::new("bootupd-static");
+        let tree = Tree::open(folder.path()).unwrap();
+        let (menu, pre) = (format!("{STATIC}/{MENU_NAME}"), format!("{STATIC}/grub-static-pre.cfg"));
+        tree.write(&menu, "blscfg\n", 0o644).unwrap();
+        tree.write(&pre, "own", 0o644).unwrap();
+        static_configs(&tree).unwrap();
+        assert_eq!((tree.read_text(&menu).unwrap().as_str(), tree.read_text(&pre).unwrap().as_str()), (MENU, "own"));
+        assert_eq!(tree.read_text(&format!("{STATIC}/grub-static-efi.cfg")).unwrap(), EFI);
+        tree.write(&menu, "own", 0o644).unwrap();
+        static_configs(&tree).unwrap();
+        assert_eq!(tree.read_text(&menu).unwrap(), "own");
+    }
 }
