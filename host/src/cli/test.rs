@@ -3,7 +3,7 @@
 use super::boot::Firmware;
 use super::options::{Machine, Sources, timeout, variable};
 use super::{EXIT_CODES, stdout};
-use crate::engine::boot::{Options, firmwares, image, machine, run_tests};
+use crate::engine::boot::{Options, firmwares_of_built, image, machine, run_tests};
 use crate::engine::{Fate, default_output};
 use crate::error::Result;
 use crate::recipe;
@@ -64,6 +64,8 @@ impl Test {
     pub async fn run(self, ui: &Ui) -> Result<u8> {
         let recipe = recipe::load(&self.recipe, &self.set.into_iter().collect())?;
         let output = self.output.unwrap_or_else(|| default_output(&recipe.name));
+        let firmwares =
+            self.firmware.map_or_else(|| firmwares_of_built(&recipe, &output), |firmware| vec![firmware.into()]);
         let options = Options {
             image: self.image.unwrap_or_else(|| image(&recipe, &output)),
             firmware: None,
@@ -78,7 +80,6 @@ impl Test {
             stdout::print(format!("{} has no tests\n", self.recipe.display()))?;
             return Ok(0);
         }
-        let firmwares = self.firmware.map_or_else(|| firmwares(&recipe), |firmware| vec![firmware.into()]);
         let config = machine(&options, ui.events()).await?;
         run_tests(&config, &recipe.tests, &firmwares, Fate::Stays, ui.events()).await?;
         Ok(0)

@@ -94,11 +94,21 @@ pub async fn run_tests(
     Ok(())
 }
 
+/// The firmwares that the image in the folder of outputs boots on. What boots a container image is known since it was built.
+pub fn firmwares_of_built(recipe: &Recipe, output: &Path) -> Vec<Firmware> {
+    let known = built(recipe, output).map(|manifest| manifest.firmware).filter(|firmware| !firmware.is_empty());
+    known.unwrap_or_else(|| firmwares(recipe))
+}
+
+/// The manifest of the last build of `recipe` in the folder of its outputs.
+fn built(recipe: &Recipe, output: &Path) -> Option<Manifest> {
+    Manifest::read(output).filter(|manifest| manifest.recipe.name == recipe.name)
+}
+
 /// The image of `recipe` in the folder of its outputs: the first disk that the manifest of its last build tells of. Without a
 /// manifest it is the one that a build would make.
 pub fn image(recipe: &Recipe, output: &Path) -> PathBuf {
-    let built = Manifest::read(output).filter(|manifest| manifest.recipe.name == recipe.name);
-    let formats = built.map(|manifest| manifest.outputs.iter().map(|output| output.format).collect());
+    let formats = built(recipe, output).map(|manifest| manifest.outputs.iter().map(|output| output.format).collect());
     let formats: Vec<Format> = formats.unwrap_or_else(|| recipe.output.formats.clone());
     let disk = formats.into_iter().find(|format| format.is_disk()).unwrap_or(Format::Raw);
     output.join(disk.file_name(&recipe.name))
@@ -118,7 +128,7 @@ output: { formats: [vmdk, raw] }
 ";
 
     /// Writes the manifest of an earlier build of the recipe `name`.
-    fn built(name: &str, formats: &[Format], output: &Path) {
+    fn write_manifest(name: &str, formats: &[Format], output: &Path) {
         let recipe = manifest::Recipe {
             name: name.into(),
             path: "r.yml".into(),
@@ -145,7 +155,8 @@ output: { formats: [vmdk, raw] }
             container: None,
             commit: None,
         });
-        let manifest = Manifest { outputs: outputs.collect(), ..Manifest::new(recipe, appliance, host) };
+        let (outputs, firmware) = (outputs.collect(), vec![Firmware::Uefi]);
+        let manifest = Manifest { outputs, firmware, ..Manifest::new(recipe, appliance, host) };
         std::fs::write(output.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
     }
 
@@ -155,9 +166,12 @@ output: { formats: [vmdk, raw] }
         let output = output.path();
         let recipe = recipe::parse(Source::new("r.yml", RECIPE), output, &BTreeMap::new()).unwrap();
         assert_eq!(image(&recipe, output), output.join("here.vmdk"), "without a manifest");
-        built("here", &[Format::Qcow2, Format::Raw], output);
+        assert_eq!(firmwares_of_built(&recipe, output), []);
+        write_manifest("here", &[Format::Qcow2, Format::Raw], output);
+        assert_eq!(firmwares_of_built(&recipe, output), [Firmware::Uefi]);
         assert_eq!(image(&recipe, output), output.join("here.qcow2"), "with a manifest that names another format");
-        built("there", &[Format::Qcow2], output);
+        write_manifest("there", &[Format::Qcow2], output);
         assert_eq!(image(&recipe, output), output.join("here.vmdk"), "with the manifest of another recipe");
+        assert_eq!(firmwares_of_built(&recipe, output), []);
     }
 }

@@ -222,7 +222,7 @@ fn manifest(
     options: &Options,
 ) -> Manifest {
     let kernel = nix::sys::utsname::uname().map(|uname| uname.release().to_string_lossy().into_owned());
-    Manifest::new(
+    let manifest = Manifest::new(
         manifest::Recipe {
             name: prepared.recipe.name.clone(),
             path: options.input.name(),
@@ -239,5 +239,7 @@ fn manifest(
             cpus: prepared.planned.needs.cpus,
             memory_mib: prepared.planned.needs.memory_mib,
         },
-    )
+    );
+    let firmware = if prepared.recipe.makes_disk() { boot::firmwares(&prepared.recipe) } else { Vec::new() };
+    Manifest { firmware, ..manifest }
 }

@@ -2,6 +2,7 @@
 
 use super::Format;
 use crate::event::Program;
+use particle_vm_protocol::stage::Firmware;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -32,6 +33,9 @@ pub struct Manifest {
     pub inputs: Vec<Input>,
     /// How many requests are missing from `inputs` because there were too many.
     pub inputs_omitted: u64,
+    /// The firmwares that the image boots on; empty for what is no disk.
+    #[serde(default)]
+    pub firmware: Vec<Firmware>,
     /// Installed packages of the image, `name:architecture` to version.
     pub packages: BTreeMap<String, String>,
     /// Bytes that the files in the image occupy.
@@ -60,6 +64,7 @@ impl Manifest {
             host,
             inputs: Vec::new(),
             inputs_omitted: 0,
+            firmware: Vec::new(),
             packages: BTreeMap::new(),
             content_bytes: 0,
             scratch_bytes: 0,
