@@ -113,6 +113,54 @@ fn a_deployment_with_systemd_boot_is_updated_and_rolled_back() {
     deploy_and_test("systemd-boot", &format!("{STAGES}{bootloader}{TESTS}"), &["UEFI"]);
 }
 
+/// bootupd and what it installs, in an image that has neither. GRUB reads the entries of OSTree from 2.14 on.
+const BOOTUPD: &str = "engine: plain
+stages:
+  - type: files
+    options:
+      files:
+        /etc/apt/preferences.d/grub:
+          content: |
+            Package: grub-common grub2-common grub-pc-bin grub-efi-amd64-bin grub-efi-amd64-unsigned
+            Pin: release n=forky
+            Pin-Priority: 990
+  - { type: apt, options: { packages: [grub-pc-bin, grub-efi-amd64-bin, grub2-common, shim-unsigned] } }
+  - { type: copy, options: { source: bootupd, destination: /usr/libexec/bootupd, mode: '0755' } }
+  - { type: run, options: { script: ln -s ../libexec/bootupd /usr/bin/bootupctl } }
+  - type: bootupd
+  - type: bootc
+output: { formats: [oci-archive] }
+";
+
+/// What bootupd has to tell in a system that it has made bootable.
+const INSTALLED_BY_BOOTUPD: &str = "tests:
+  - name: it came up
+    timeout: 10min
+    run: systemctl is-system-running --wait
+    expect: running
+    diag: systemctl --failed --no-pager
+  - { name: bootupd knows BIOS, run: bootupctl status | grep -A 2 'Component BIOS', expect: At latest version }
+  - { name: bootupd knows UEFI, run: bootupctl status | grep -A 2 'Component EFI', expect: At latest version }
+  - { name: what it has installed is as it was, run: bootupctl validate, expect: Validated EFI }
+";
+
+/// `PARTICLE_VM_TEST_BOOTUPD` names the program, which Debian has no package of; `make check-all` makes it of its crate.
+#[test]
+#[ignore = "takes the build of a base image and several boots: make check-all"]
+fn bootupd_installs_the_bootloader_of_an_image_that_has_it() {
+    let Some(program) = std::env::var_os("PARTICLE_VM_TEST_BOOTUPD") else {
+        println!("not run: PARTICLE_VM_TEST_BOOTUPD names no program");
+        return;
+    };
+    let place = Place::new();
+    let recipe = place.write("updated.yml", format!("name: updated\nbase-image: {}\n{BOOTUPD}", base()));
+    std::fs::copy(program, recipe.with_file_name("bootupd")).unwrap();
+    let built = place.start_build(&recipe, &[]).finish(BUILD).exits(0);
+    measured("bootupd", "seconds to build the image", built.took.as_secs_f64());
+    let reference = format!("oci-archive:{}", place.out().join("updated.oci.tar").display());
+    build_and_test("bootupd", &reference, INSTALLED_BY_BOOTUPD, &["BIOS", "UEFI"]);
+}
+
 /// What an installed system of an image with bootc has to tell of itself.
 const INSTALLED: &str = "stages:
   - { type: hostname, options: { hostname: installed } }

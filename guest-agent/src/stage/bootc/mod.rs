@@ -37,6 +37,12 @@ const STATE: [(&str, &str, u32); 5] = [
 /// Links to the kernel that packages make in the root.
 const KERNEL_LINKS: [&str; 4] = ["/vmlinuz", "/vmlinuz.old", "/initrd.img", "/initrd.img.old"];
 
+/// Where packages have their units.
+const UNITS: &str = "/usr/lib/systemd/system";
+
+/// Units of GRUB's packages that write to `/boot`, which is read-only in the booted system.
+const WRITE_TO_BOOT: [&str; 2] = ["grub-common.service", "grub2-common.service"];
+
 /// Change the tree.
 pub(super) fn perform(site: &mut Site<'_>, options: &Bootc) -> Result<(), Failure> {
     let tree = site.tree()?;
@@ -153,6 +159,10 @@ fn layout(site: &Site<'_>) -> Result<(), Failure> {
     // where its folder is there.
     tree.make_folder("/var/tmp", Attributes::root(0o1777))?;
     tree.make_folder("/var/log/journal", Attributes::root(0o755))?;
+    for unit in WRITE_TO_BOOT.into_iter().filter(|unit| tree.is_file(&format!("{UNITS}/{unit}"))) {
+        let condition = "[Unit]\nConditionPathIsReadWrite=/boot\n";
+        tree.write(&format!("{UNITS}/{unit}.d/50-particle-vm.conf"), condition, 0o644)?;
+    }
     Ok(())
 }
 
