@@ -26,6 +26,10 @@ pub struct Inspect {
     #[arg(long)]
     pub json: bool,
 
+    /// Look with the eyes of this engine instead of the one that the image is made for: native-ostree, bootc or plain
+    #[arg(long, value_name = "ENGINE", value_parser = engine)]
+    pub engine: Option<particle_vm_protocol::Engine>,
+
     /// The way to it.
     #[command(flatten)]
     pub images: Images,
@@ -42,7 +46,7 @@ impl Inspect {
         let store = Store::open_waiting(dirs.store()).await?;
         let options = self.images.options();
         let image = Image::fetch(&reference, &options, &store, &dirs, ui.events()).await?;
-        let report = look(&image, None, ui.events()).await?;
+        let report = look(&image, self.engine, ui.events()).await?;
         if self.json {
             stdout::print_json(&report)?;
         } else {
@@ -50,4 +54,9 @@ impl Inspect {
         }
         Ok(if report.engine.name == Engine::None { Class::Build.exit_code() } else { 0 })
     }
+}
+
+/// An engine, by the name that recipes have for it.
+fn engine(name: &str) -> std::result::Result<particle_vm_protocol::Engine, serde_json::Error> {
+    serde_json::from_value(name.into())
 }

@@ -154,7 +154,11 @@ impl Classify for EngineError {
             ),
             Self::Tests { source, .. } => source.advice(),
             Self::Unfit(report) if report.engine.candidate == Engine::Bootc => {
-                Some("change the image; `particle-vm inspect` tells all that is in it".into())
+                Some(
+                    "change the image, or leave `engine: bootc` out where the recipe says so; `particle-vm inspect --engine \
+                     bootc` tells all that is in it"
+                        .into(),
+                )
             }
             Self::Unfit(_) => Some(
                 "change the image, or write `engine: native-ostree` or `engine: plain` to go on all the same; \

@@ -67,6 +67,13 @@ fn engine(look: &mut Look<'_>) {
             format!("RUN apt-get install -y {}", packages.join(" ")),
         );
     }
+    if look.etc("containers/policy.json").is_none() {
+        look.error(
+            "no-container-policy",
+            "skopeo, which bootc reads the image with, goes by /etc/containers/policy.json, and there is none",
+            "RUN apt-get install -y golang-github-containers-common",
+        );
+    }
     if composefs {
         for_composefs(look);
     }
@@ -92,6 +99,17 @@ fn history(look: &mut Look<'_>) {
 
 fn for_composefs(look: &mut Look<'_>) {
     let facts = look.facts;
+    // It reads the layout itself, and knows the types of OCI alone ("is_tar_media_type" of composefs-oci).
+    if let Some(layer) = facts.layers.iter().find(|layer| layer.media_type.starts_with("application/vnd.docker.")) {
+        look.error(
+            "docker-media-types",
+            format!(
+                "bootc's composefs backend takes OCI images, and this one is of docker's format: {}",
+                layer.media_type
+            ),
+            "push it in the other format: podman push --format oci, or skopeo copy --format oci",
+        );
+    }
     if facts.bootloaders.systemd_boot.is_empty() {
         look.error(
             "no-systemd-boot",

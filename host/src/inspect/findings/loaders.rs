@@ -48,8 +48,9 @@ fn bootupd(look: &mut Look<'_>) {
     if bootupd.components.contains_key("BIOS") && !look.tree.has("usr/sbin/grub2-install") {
         look.warning(
             "bootupd-grub2-install",
-            "bootupd installs GRUB for BIOS with /usr/sbin/grub2-install, which Debian calls grub-install",
-            "RUN ln -s grub-install /usr/sbin/grub2-install && ln -s grub-editenv /usr/bin/grub2-editenv",
+            "bootupd installs GRUB for BIOS with /usr/sbin/grub2-install, which is not there: the disk gets one that it does \
+             not update",
+            "make the metadata with the stage `bootupd` of a recipe, which makes what bootupd calls of Debian's tools",
         );
     }
     let shims = look

@@ -53,7 +53,15 @@ fn layout(look: &mut Look<'_>) {
             "RUN ln -sfn sysroot/ostree /ostree",
         );
     }
-    if !look.facts.label("containers.bootc") {
+    let labels = &look.facts.config.labels;
+    let known = ["containers.bootc", "ostree.bootable"].iter().any(|label| labels.contains_key(*label));
+    if look.engine == Engine::Bootc && look.backend == Some(Backend::Ostree) && !known {
+        look.error(
+            "no-bootc-label",
+            "bootc installs no image without the label containers.bootc or ostree.bootable",
+            "LABEL containers.bootc=1",
+        );
+    } else if !look.facts.label("containers.bootc") {
         look.warning(
             "no-bootc-label",
             "the label containers.bootc is missing, by which bootc and other tools know a bootable image",

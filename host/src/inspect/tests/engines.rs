@@ -45,7 +45,11 @@ fn an_image_that_is_to_install_itself_needs_what_its_backend_does() {
     };
     let mut image = Image::ostree();
     let (name, backend, missing, _) = wished(&image);
-    assert_eq!((name, backend, missing), (Engine::None, Some(Backend::Ostree), vec!["no-bootc", "bootc-lacks-tools"]));
+    assert_eq!(
+        (name, backend, missing),
+        (Engine::None, Some(Backend::Ostree), vec!["no-bootc", "bootc-lacks-tools", "no-container-policy"])
+    );
+    image.file("etc/containers/policy.json", "{}");
     for tool in ["bootc", "blkid", "findmnt", "lsblk", "mount", "skopeo"] {
         image.add(&format!("usr/bin/{tool}"), Item::Program(b"ELF".to_vec()));
     }
@@ -66,6 +70,8 @@ fn an_image_that_is_to_install_itself_needs_what_its_backend_does() {
     let (name, _, missing, message) = wished(&image);
     assert_eq!((name, missing), (Engine::None, vec!["history-too-short"]));
     assert!(message.contains("0 entries for 1 layers"), "{message}");
+    image.labels.clear();
+    assert_eq!(wished(&image).2, ["no-bootc-label", "history-too-short"]);
     // What composefs asks for has nothing to do with OSTree's tools.
     let mut composefs = Image::composefs();
     composefs.remove("usr/bin/bootctl");

@@ -86,6 +86,7 @@ impl Image {
         for tool in ["bootc", "bootctl", "blkid", "findmnt", "lsblk", "mount", "skopeo"] {
             image.add(&format!("usr/bin/{tool}"), Item::Program(b"ELF".to_vec()));
         }
+        image.file("etc/containers/policy.json", "{}");
         image.add("usr/lib/systemd/boot/efi/systemd-bootx64.efi", Item::File(b"MZ".to_vec()));
         image
     }
