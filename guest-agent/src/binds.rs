@@ -16,11 +16,11 @@ impl Binds {
     /// Mount the folder `from` at `to`, with nothing of what is mounted beneath it.
     ///
     /// # Errors
-    /// When one of them is no folder but perhaps a link that leads elsewhere.
+    /// When one of them is no folder but perhaps a link. Folders on the way there are not looked at.
     pub fn add(&mut self, from: &Path, to: &Path) -> Result<(), Failure> {
         for path in [from, to] {
             if !fs::symlink_metadata(path).is_ok_and(|data| data.is_dir()) {
-                let message = format!("there is no folder {}, which was to be mounted or mounted on", path.display());
+                let message = format!("{} is no folder, and something was to be mounted there", path.display());
                 return Err(report::plain(FailureKind::Input, message));
             }
         }

@@ -1,5 +1,6 @@
 //! Building an image: the stages in order, then the disk.
 
+use crate::bootc;
 use crate::container::{Archives, REPOSITORY};
 use crate::context::Context;
 use crate::deployment;
@@ -29,6 +30,7 @@ const DPKG_STATUS: [&str; 3] =
 pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
     let begin = SystemTime::now();
     remove(Path::new(paths::TREE))?;
+    remove(Path::new(bootc::IMAGE))?;
     remove(Path::new(REPOSITORY))?;
     let deadline = Some(Duration::from_secs(STEP_DEADLINE));
     let mut site = Site::new(context, plan);

@@ -14,6 +14,7 @@ use crate::tree::Tree;
 use particle_vm_protocol::stage::{BootloaderType, Firmware};
 use particle_vm_protocol::{Base, Failure, FailureKind, Filesystem, PartitionKind, Plan};
 use std::fs;
+use std::io;
 use std::path::Path;
 
 /// systemd-boot, in images that have it and in the appliance.
@@ -50,15 +51,56 @@ pub fn install(
     let _links = devices::Links::new(partitions)?;
     match base.bootloader.kind {
         BootloaderType::Grub => {
-            let firmware = base.bootloader.firmware.iter().copied();
-            let (of_bootupd, own): (Vec<_>, Vec<_>) = firmware.partition(|firmware| bootupd::knows(tree, *firmware));
-            if !of_bootupd.is_empty() {
-                bootupd::install(context, &of_bootupd)?;
-            }
+            let own = with_bootupd(context, plan, base, tree, device)?;
             if own.is_empty() { Ok(()) } else { with_grub(context, plan, base.bootloader.timeout, &own, device) }
         }
         BootloaderType::SystemdBoot => with_systemd_boot(context, plan, base, tree),
     }
+}
+
+/// Have bootupd install what it can. Gives the firmwares that it has nothing for.
+fn with_bootupd(
+    context: &Context,
+    plan: &Plan,
+    base: &Base,
+    tree: &Tree,
+    device: &Path,
+) -> Result<Vec<Firmware>, Failure> {
+    let wanted = &base.bootloader.firmware;
+    if !bootupd::is_there(tree) {
+        return Ok(wanted.clone());
+    }
+    let (mut known, mut own) = (Vec::new(), Vec::new());
+    for firmware in wanted {
+        match bootupd::lacks(tree, *firmware)? {
+            None => known.push(*firmware),
+            Some(what) => {
+                context.output(format!("{firmware}: GRUB comes without bootupd, because the image lacks {what}"));
+                own.push(*firmware);
+            }
+        }
+    }
+    if !known.is_empty() {
+        let settings = format!("set timeout={}\n{}", base.bootloader.timeout, terminal(plan));
+        bootupd::install(context, &known, device, &settings)?;
+    }
+    Ok(own)
+}
+
+/// Set how long the menu of a systemd-boot waits that somebody else has installed.
+///
+/// # Errors
+/// When its settings cannot be read or written.
+pub fn set_timeout(timeout: u32) -> Result<(), Failure> {
+    let path = Path::new(paths::TARGET).join(ESP.trim_start_matches('/')).join("loader/loader.conf");
+    let explain = || format!("cannot change {}", path.display());
+    let before = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read.explain(FailureKind::Agent, explain)?,
+    };
+    let others = before.lines().filter(|line| line.split_ascii_whitespace().next() != Some("timeout"));
+    let text = others.fold(format!("timeout {timeout}\n"), |text, line| format!("{text}{line}\n"));
+    fs::write(&path, text).explain(FailureKind::Agent, explain)
 }
 
 fn with_grub(
@@ -93,12 +135,6 @@ fn grub_cfg(plan: &Plan, timeout: u32) -> Result<String, Failure> {
         Filesystem::Btrfs => "btrfs",
         _ => "ext2",
     };
-    let terminal = match arguments(plan).iter().rev().find_map(|argument| grub::serial(argument)) {
-        Some((unit, speed)) => format!(
-            "serial --unit={unit} --speed={speed}\nterminal_input console serial\nterminal_output console serial\n"
-        ),
-        None => String::new(),
-    };
     Ok(format!(
         "# Written by particle-vm. The menu is made of the entries that OSTree keeps in /boot/loader/entries.\n\
          search --no-floppy --fs-uuid --set=root {uuid}\n\
@@ -122,8 +158,19 @@ fn grub_cfg(plan: &Plan, timeout: u32) -> Result<String, Failure> {
          \x20   sleep --interruptible 3600\n\
          \x20 }}\n\
          fi\n",
-        uuid = filesystem.uuid
+        uuid = filesystem.uuid,
+        terminal = terminal(plan)
     ))
+}
+
+/// GRUB's menu on the serial port that the kernel writes to, if the recipe says so.
+fn terminal(plan: &Plan) -> String {
+    match arguments(plan).iter().rev().find_map(|argument| grub::serial(argument)) {
+        Some((unit, speed)) => format!(
+            "serial --unit={unit} --speed={speed}\nterminal_input console serial\nterminal_output console serial\n"
+        ),
+        None => String::new(),
+    }
 }
 
 fn with_systemd_boot(context: &Context, plan: &Plan, base: &Base, tree: &Tree) -> Result<(), Failure> {

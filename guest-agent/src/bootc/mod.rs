@@ -20,7 +20,7 @@ use std::fs;
 use std::path::Path;
 
 /// Where the image is unpacked.
-const IMAGE: &str = "/scratch/image";
+pub const IMAGE: &str = "/scratch/image";
 
 /// Where the image finds itself, and the disk, in its chroot: on a tmpfs, so that nothing of it stays.
 const LAYOUT: &str = "/run/particle-vm/image";
@@ -67,6 +67,10 @@ pub fn install(context: &Context, sysroot: &Path, plan: &Plan, base: &Base) -> R
         fs::create_dir_all(&to).explain(FailureKind::Agent, || format!("cannot make {}", to.display()))?;
         inside.add(&from, &to)?;
     }
+    // A mount does not come along with what it is in.
+    if plan.disk.as_ref().is_some_and(|disk| disk.mounted_at("/boot").is_some()) {
+        inside.add(&sysroot.join("boot"), &image.join(DISK.trim_start_matches('/')).join("boot"))?;
+    }
     context.run(&command(plan, base)?.within(&chroot))?;
     inside.undo()?;
     chroot.leave().explain(FailureKind::Agent, || "cannot leave the image")?;
@@ -87,7 +91,7 @@ fn command(plan: &Plan, base: &Base) -> Result<Command, Failure> {
     command = command.arg(format!("--source-imgref=oci:{LAYOUT}"));
     let (transport, name) = target(&base.reference);
     command = command.arg(format!("--target-transport={transport}")).arg(format!("--target-imgref={name}"));
-    command = command.args(["--skip-fetch-check", "--generic-image", "--disable-selinux", "--skip-finalize"]);
+    command = command.args(["--skip-fetch-check", "--generic-image", "--skip-finalize"]);
     command = match base.backend {
         // The disk's boot loader reads what ostree writes, see `boot::deployment`.
         Backend::Ostree => command.arg("--bootloader=none"),
@@ -100,12 +104,12 @@ fn command(plan: &Plan, base: &Base) -> Result<Command, Failure> {
     Ok(command.arg(DISK))
 }
 
-/// Where the installed system looks for updates: transport and name, as bootc takes them. What it was installed from is gone
-/// by then.
+/// Where the installed system looks for updates: transport and name, as bootc takes them. It wants one in any case, and what
+/// it is installed from is gone by then; of what is no registry it is the name alone, and an update needs `bootc switch`.
 fn target(reference: &str) -> (&str, &str) {
-    match reference.strip_prefix("docker://") {
-        Some(name) => ("registry", name),
-        None => reference.split_once(':').unwrap_or(("registry", reference)),
+    match reference.split_once(':').unwrap_or_default() {
+        ("docker", name) => ("registry", name.trim_start_matches('/')),
+        of_machine => of_machine,
     }
 }
 

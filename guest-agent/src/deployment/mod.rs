@@ -30,7 +30,7 @@ use std::time::Duration;
 pub fn build(context: &Context, plan: &Plan, base: &Base, disk: &Disk, target: &Path) -> Result<Built, Failure> {
     let sysroot = Path::new(paths::TARGET);
     let deadline = Some(Duration::from_secs(STEP_DEADLINE));
-    let mut mounted =
+    let mounted =
         context.stage(0, "disk", deadline, |context| disk::format(context, disk, target, true)?.mount_sysroot())?;
     let deployment = if base.engine == Engine::Bootc {
         context.stage(1, "unpack", deadline, |context| bootc::unpack(context, base))?;
@@ -55,6 +55,8 @@ pub fn build(context: &Context, plan: &Plan, base: &Base, disk: &Disk, target: &
     // An open folder would keep the deployment from being unmounted.
     drop(tree);
     let (packages, content_bytes) = context.stage(before + plan.stages.len(), "boot", deadline, |context| {
+        // In the order in which they have to go when something fails, from the last.
+        let (mut mounted, deployment, others) = (mounted, deployment, others);
         let tree = site.leave_deployment()?;
         deployment.write_fstab(&tree, plan)?;
         let others = others.finish()?;

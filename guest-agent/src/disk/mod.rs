@@ -170,17 +170,17 @@ impl Mounted<'_> {
         Ok(Others(mounts))
     }
 
-    /// Make the deployment in `tree` bootable, unless its engine has done so.
+    /// Make the deployment in `tree` bootable, as far as its engine has not done so.
     ///
     /// # Errors
     /// When a tool fails, or the disk lacks a partition.
     pub fn make_bootable(&mut self, context: &Context, plan: &Plan, base: &Base, tree: &Tree) -> Result<(), Failure> {
-        if base.engine == Engine::Bootc && base.backend == Backend::Composefs {
-            return Ok(());
-        }
         // Where it is mounted in the booted system does not matter here.
         if let Some(esp) = self.partitions.iter().find(|filled| filled.partition.kind == PartitionKind::Esp) {
             self.mounts.add(&Path::new(paths::TARGET).join(ESP.trim_start_matches('/')), esp)?;
+        }
+        if base.engine == Engine::Bootc && base.backend == Backend::Composefs {
+            return boot::deployment::set_timeout(base.bootloader.timeout);
         }
         boot::deployment::install(context, plan, base, tree, self.device.path(), &self.partitions)
     }

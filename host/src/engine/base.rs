@@ -125,6 +125,9 @@ fn facts(image: &Image, engine: Engine, report: &Report) -> Result<BaseFacts> {
     let layer_bytes = layers.fold(0_u64, |sum, layer| {
         sum.saturating_add(layer.unpacked).saturating_add(layer.entries.saturating_mul(1024))
     });
+    // The image as it was fetched lies beside them.
+    let packed = image.layers.iter().map(|layer| layer.size).filter(|_| engine == Engine::Bootc);
+    let layer_bytes = packed.fold(layer_bytes, u64::saturating_add);
     Ok(BaseFacts { base, content_bytes: report.facts.bytes, layer_bytes })
 }
 

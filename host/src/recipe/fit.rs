@@ -2,7 +2,10 @@
 
 use super::check::names;
 use super::finding::{Finding, Findings};
+use super::layout::layout;
 use super::path::Path;
+use super::rootflags;
+use super::size::{MIB, Size};
 use super::types::Recipe;
 use particle_vm_protocol::stage::{Bootloader, BootloaderType};
 use particle_vm_protocol::{Engine, PartitionKind, Stage};
@@ -10,6 +13,10 @@ use particle_vm_protocol::{Engine, PartitionKind, Stage};
 /// What a deployment has of its own. Images have links to `/var` in the places of the others; one that has not is told
 /// about when the stage runs.
 const WRITABLE: [&str; 9] = ["etc", "var", "home", "root", "srv", "opt", "mnt", "tmp", "run"];
+
+/// Least size of an EFI system partition that has kernels on it, and one with room for the next ones.
+const LEAST_ESP: Size = Size(128 * MIB);
+const ESP: Size = Size(512 * MIB);
 
 /// The way out for stages that write elsewhere.
 const INSTEAD: &str = "do it in the container image, or write `engine: plain`";
@@ -34,15 +41,21 @@ impl Recipe {
     /// With what in the recipe is against it.
     pub fn settle_composefs(&mut self, unified: bool) -> Result<(), Findings> {
         let mut findings = Vec::new();
+        let own = Bootloader { kind: BootloaderType::SystemdBoot, ..Bootloader::default() };
+        let disk = self.disk.clone().unwrap_or_default();
+        let partitions =
+            layout(&disk, Some(self.bootloader().filter(|written| written.kind == own.kind).unwrap_or(&own)));
+        let root = partitions.iter().find(|partition| partition.kind == PartitionKind::Root);
+        let root_argument = root.and_then(rootflags::argument);
         for (index, stage) in self.stages.iter().enumerate() {
             let path = Path::root().key("stages").index(index);
             match &stage.stage {
                 Stage::Bootloader(options) if options.kind == BootloaderType::Grub => {
-                    let message = "the image is for bootc's composefs backend, which GRUB does not boot";
+                    let message = "the image is for bootc's composefs backend, whose disks get systemd-boot";
                     let help = "write `options: { type: systemd-boot }`, or remove the stage";
                     findings.push(self.finding(&path, message).help(help));
                 }
-                Stage::Kernel(options) if unified && !options.cmdline.is_empty() => {
+                Stage::Kernel(options) if unified && (!options.cmdline.is_empty() || root_argument.is_some()) => {
                     let message = "the kernel of the image is a unified one, which has its command line in it";
                     let path = path.key("options").key("cmdline");
                     findings.push(self.finding(&path, message).help("write it into the unified kernel of the image"));
@@ -50,8 +63,29 @@ impl Recipe {
                 _ => {}
             }
         }
-        self.origin.bootloader = Some(Bootloader { kind: BootloaderType::SystemdBoot, ..Bootloader::default() });
+        findings.extend(self.esp_for_kernels());
+        self.origin.bootloader = Some(own);
         Findings::new(findings).map_or(Ok(()), Err)
+    }
+
+    /// What is wrong with an EFI system partition that has to hold kernels. The one that a blueprint leaves to us becomes
+    /// large enough.
+    fn esp_for_kernels(&mut self) -> Option<Finding> {
+        let ordered = self.origin.ordered;
+        let partitions = self.disk.as_mut()?.partitions.as_mut()?;
+        let list = Path::root().key("disk").key("partitions");
+        let Some(index) = partitions.iter().position(|partition| partition.kind == PartitionKind::Esp) else {
+            let message = "the image boots on UEFI only, from an EFI system partition, and there is none";
+            return Some(self.finding(&list, message).help("add `- { kind: esp, size: 512MiB }`"));
+        };
+        let size = partitions[index].size.as_mut().filter(|size| **size < LEAST_ESP)?;
+        if ordered {
+            *size = ESP;
+            return None;
+        }
+        let message = "systemd-boot keeps kernels on the ESP, and they do not fit";
+        let help = format!("write at least `{LEAST_ESP}`; `{ESP}` leaves room for updates");
+        Some(self.finding(&list.index(index).key("size"), message).help(help))
     }
 
     fn fits_plain(&self) -> Vec<Finding> {

@@ -39,7 +39,9 @@ With a `base-image` the tree is that of a container image, and `engine` says how
 files are those of the disk, and the stages go on with them as with those of `debootstrap`; one of them has to be
 `bootloader`. With `native-ostree` it is deployed as OSTree does it: `/usr` is the image's and read-only, and stages change
 `/etc` and `/var`. `apt` and `debootstrap` have no place there, `kernel` sets the command line only, and without a stage
-`bootloader` GRUB boots it on BIOS and UEFI. Without `engine` it is what `particle-vm inspect` says of the image, and an
+`bootloader` GRUB boots it on BIOS and UEFI. With `bootc` the same comes of the `bootc` that the image has, which installs
+it; an image for its composefs backend boots by systemd-boot, on UEFI. Where an image has bootupd and metadata of GRUB, that
+installs GRUB, in a system of either. Without `engine` it is what `particle-vm inspect` says of the image, and an
 image that no engine fits is refused before anything starts, with what to change in it.
 
 `/tmp` and `/run` are for the stages: what they put there is not in the image. Neither is what makes one machine of all

@@ -87,13 +87,15 @@ impl Composefs {
     }
 }
 
-/// Options of `bootupd`: what `bootupctl` of the tree installs and updates the bootloader with.
+/// Options of `bootupd`: what `bootupctl` of the tree installs and updates the bootloader with. It is made of Debian's
+/// packages `grub-efi-amd64-bin`, `grub2-common` and `grub-pc-bin`, 2.14 or newer, and `shim-unsigned` or `shim-signed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Bootupd {
     /// Write the static configuration of GRUB that `bootupctl` installs with the bootloader, where the package of bootupd
-    /// brings none: a menu of the entries in `/boot/loader/entries`.
+    /// brings none, and the menu also in place of one that only Fedora's GRUB understands: the entries in
+    /// `/boot/loader/entries`.
     #[serde(default = "yes")]
     pub static_configs: bool,
 }

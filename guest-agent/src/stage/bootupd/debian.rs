@@ -70,6 +70,24 @@ const INSTALL: (&str, &str) = ("/usr/sbin/grub2-install", include_str!("grub2-in
 /// The tool for GRUB's variables, by the name that bootupd calls.
 const EDITENV: (&str, &str) = ("/usr/bin/grub2-editenv", "grub-editenv");
 
+/// A file beside what is made here: it is made anew when its packages may be others.
+const MADE: &str = "/usr/lib/bootupd/made-by-particle-vm";
+
+/// Take away what an earlier run has made: with GRUB for BIOS in place bootupd would ask rpm.
+///
+/// # Errors
+/// When it cannot be removed.
+pub(super) fn forget(tree: &Tree) -> Result<(), Failure> {
+    if tree.is_file(INSTALL.0) && tree.read(INSTALL.0)? == INSTALL.1.as_bytes() {
+        tree.remove(INSTALL.0)?;
+    }
+    if tree.is_file(MADE) {
+        tree.clear(EFI, |_| false)?;
+        tree.remove_folder(EFI)?;
+    }
+    Ok(())
+}
+
 /// Put GRUB and shim where bootupd takes them from, unless something is there.
 ///
 /// # Errors
@@ -92,6 +110,7 @@ pub(super) fn for_uefi(site: &Site<'_>) -> Result<(), Failure> {
     let folder = |name: &str, version: &str| format!("{EFI}/{name}/{version}");
     let of_shim = folder("shim", &version(site, package)?);
     let of_grub = folder("grub2", &version(site, "grub-efi-amd64-bin")?);
+    tree.write(MADE, format!("{EFI}\n"), 0o644)?;
     let content = tree.read(shim)?;
     tree.write(&format!("{of_shim}/{VENDOR}/{SHIM}"), &content, 0o644)?;
     tree.write(&format!("{of_shim}/{REMOVABLE}/BOOTX64.EFI"), &content, 0o644)?;
@@ -131,8 +150,7 @@ pub(super) fn for_bios(site: &Site<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// When the newest of GRUB's modules was made, in seconds since the Unix epoch: the time of the metadata, by which bootupd
-/// tells what is newer.
+/// When the newest of GRUB's modules was made, in seconds since the Unix epoch: the time that the metadata tell.
 pub(super) fn source_date(tree: &Tree) -> i64 {
     let modules = ["x86_64-efi", "i386-pc"].map(|platform| format!("{GRUB}/{platform}/{BLS}"));
     modules.iter().filter_map(|module| tree.stat(module)).map(|stat| stat.st_mtime).max().unwrap_or(0)
@@ -141,4 +159,33 @@ pub(super) fn source_date(tree: &Tree) -> i64 {
 /// The version of an installed package.
 fn version(site: &Site<'_>, package: &str) -> Result<String, Failure> {
     site.context.capture(&site.command("dpkg-query")?.args(["--show", "--showformat=${Version}", package]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::Folder;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Run the script as bootupd does, with a GRUB that writes what it is told into its boot directory.
+    #[test]
+    fn grub_finds_the_configuration_of_bootupd() {
+        let folder = Folder::new("grub2-install");
+        let (boot, script) = (folder.path().join("boot"), folder.path().join("grub2-install"));
+        fs::create_dir(&boot).unwrap();
+        fs::write(&script, INSTALL.1).unwrap();
+        let grub = folder.path().join("grub-install");
+        fs::write(&grub, "#!/bin/sh\necho \"$@\" > \"$4/grub/told\"\n").unwrap();
+        fs::set_permissions(&grub, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        for _ in 0..2 {
+            let mut command = std::process::Command::new("sh");
+            command.arg(&script).args(["--target", "i386-pc", "--boot-directory"]).arg(&boot).arg("/dev/vdb");
+            assert!(command.env("PATH", &path).status().unwrap().success());
+            let told = fs::read_to_string(boot.join("grub2/told")).unwrap();
+            assert_eq!(told, format!("--target i386-pc --boot-directory {} /dev/vdb\n", boot.display()));
+            assert_eq!(fs::read_link(boot.join("grub")).unwrap().as_os_str(), "grub2");
+        }
+    }
 }

@@ -64,6 +64,13 @@ fi
 /// What the menu is made of by bootupd's own file, which Fedora's GRUB understands.
 const FEDORA_MENU: &str = "blscfg";
 
+/// The end of the configuration: what an installation or an administrator has set.
+const CUSTOM: &str = "\
+if [ -f ${prefix}/custom.cfg ]; then
+  source ${prefix}/custom.cfg
+fi
+";
+
 /// Create them.
 pub(super) fn perform(site: &mut Site<'_>, options: &Bootupd) -> Result<(), Failure> {
     if !site.has_program("bootupctl")? {
@@ -71,6 +78,7 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Bootupd) -> Result<(), Fail
             "the tree has no `bootupctl`: Debian has no package of bootupd; bring one along with a stage `copy` or `apt`",
         ));
     }
+    debian::forget(site.tree()?)?;
     debian::for_uefi(site)?;
     let tree = site.tree()?;
     tree.make_folder(UPDATES, Attributes::root(0o755))?;
@@ -92,7 +100,12 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Bootupd) -> Result<(), Fail
 
 /// Write what the package of bootupd has not brought along, and the menu in words of Debian's GRUB.
 fn static_configs(tree: &Tree) -> Result<(), Failure> {
-    for (name, content) in [("grub-static-efi.cfg", EFI), ("grub-static-pre.cfg", PRE), (MENU_NAME, MENU)] {
+    for (name, content) in [
+        ("grub-static-efi.cfg", EFI),
+        ("grub-static-pre.cfg", PRE),
+        (MENU_NAME, MENU),
+        ("configs.d/41_custom.cfg", CUSTOM),
+    ] {
         let path = format!("{STATIC}/{name}");
         let foreign = name == MENU_NAME && tree.is_file(&path) && tree.read_text(&path)?.trim() == FEDORA_MENU;
         if foreign || !tree.exists(&path) {

@@ -94,13 +94,21 @@ fn the_composefs_backend_boots_by_systemd_boot() {
     assert_eq!(settled(own, false).unwrap().bootloader().unwrap().timeout, 9);
     assert_eq!(
         settled("stages: [{ type: bootloader }]", false).unwrap_err(),
-        "3:12 the image is for bootc's composefs backend, which GRUB does not boot | write `options: { type: systemd-boot }`, or remove the stage\n"
+        "3:12 the image is for bootc's composefs backend, whose disks get systemd-boot | write `options: { type: systemd-boot }`, or remove the stage\n"
     );
+    let disk = |esp: &str| {
+        let partitions = format!("[{{ kind: bios-boot, size: 1MiB }}, {esp}{{ kind: root, grow: true }}]");
+        settled(&format!("disk: {{ size: 8GiB, partitions: {partitions} }}"), false)
+    };
+    assert!(disk("{ kind: esp, size: 512MiB }, ").is_ok());
+    assert!(disk("{ kind: esp, size: 64MiB }, ").unwrap_err().contains("they do not fit | write at least `128MiB`"));
+    let options = "stages: [{ type: kernel }]\ndisk: { size: 8GiB, partitions: [{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 512MiB }, { kind: root, grow: true, options: [data=journal] }] }";
+    assert!(settled(options, true).unwrap_err().contains("has its command line in it"));
     let cmdline = "stages: [{ type: kernel, options: { cmdline: [quiet] } }]";
     assert!(settled(cmdline, false).is_ok());
     assert_eq!(
         settled(cmdline, true).unwrap_err(),
-        "3:46 the kernel of the image is a unified one, which has its command line in it | write it into the unified kernel of the image\n"
+        "3:37 the kernel of the image is a unified one, which has its command line in it | write it into the unified kernel of the image\n"
     );
 }
 
