@@ -15,7 +15,6 @@
 //! * A loop over many files calls [`Context::check`](context::Context::check) now and then, so that cancel and deadline
 //!   end it.
 
-pub mod binds;
 pub mod boot;
 pub mod bootc;
 pub mod build;
@@ -34,6 +33,7 @@ pub mod job;
 pub mod layer;
 pub mod link;
 pub mod loopdev;
+pub mod mountpoints;
 pub mod near;
 pub mod net;
 pub mod ostree;

@@ -1,8 +1,8 @@
 //! bootupd in a deployment: it installs the boot loader that it updates later ("bootupctl backend install", bootupd 0.3).
 
-use crate::binds::Binds;
 use crate::chroot::{Chroot, Devices};
 use crate::context::Context;
+use crate::mountpoints::MountPoints;
 use crate::paths;
 use crate::process::Command;
 use crate::report::Explain;
@@ -90,9 +90,9 @@ pub fn install(context: &Context, firmware: &[Firmware], device: &Path, settings
     let (tree, disk) = (Path::new(paths::TREE), Path::new(paths::TARGET));
     let chroot = Chroot::enter(tree, Devices::All, &[])
         .explain(FailureKind::Agent, || "cannot prepare the deployment for running commands in it")?;
-    let mut binds = Binds::default();
-    binds.add(&disk.join("boot"), &tree.join("boot"))?;
-    binds.add(disk, &tree.join("sysroot"))?;
+    let mut mounts = MountPoints::default();
+    mounts.bind(&disk.join("boot"), &tree.join("boot"))?;
+    mounts.bind(disk, &tree.join("sysroot"))?;
     let backend = || Command::new(PROGRAM).args(["backend", "install"]).within(&chroot);
     // What its versions know they tell in their help; bootc asks them in the same way.
     let help = context.capture(&backend().arg("--help"))?;
@@ -107,7 +107,7 @@ pub fn install(context: &Context, firmware: &[Firmware], device: &Path, settings
     };
     let components = firmware.iter().map(|firmware| format!("--component={}", component(*firmware)));
     context.run(&command.args(components).arg("/"))?;
-    binds.undo()?;
+    mounts.undo()?;
     chroot.leave().explain(FailureKind::Agent, || "cannot leave the deployment")?;
     let path = disk.join(GRUB).join(CUSTOM);
     fs::write(&path, settings).explain(FailureKind::Agent, || format!("cannot write {}", path.display()))

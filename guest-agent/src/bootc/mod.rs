@@ -4,11 +4,11 @@
 //! It is given the image as it was fetched, as an OCI layout, and the mounted disk. What it wants of its surroundings beyond
 //! a chroot stands in "prepare_install" of its sources (`crates/lib/src/install.rs` of 1.16).
 
-use crate::binds::Binds;
 use crate::boot;
 use crate::chroot::{Chroot, Devices};
 use crate::context::Context;
 use crate::deployment::{self, Deployment};
+use crate::mountpoints::MountPoints;
 use crate::ostree;
 use crate::paths;
 use crate::plain;
@@ -57,19 +57,19 @@ pub fn install(context: &Context, sysroot: &Path, plan: &Plan, base: &Base) -> R
     }
     let image = Path::new(IMAGE);
     // What enters a mount namespace wants its root to be a mount point.
-    let mut around = Binds::default();
-    around.add(image, image)?;
+    let mut around = MountPoints::default();
+    around.bind(image, image)?;
     let chroot = Chroot::enter(image, Devices::All, &[])
         .explain(FailureKind::Agent, || "cannot prepare the image for running commands in it")?;
-    let mut inside = Binds::default();
+    let mut inside = MountPoints::default();
     for (from, to) in [(Path::new(paths::BASE).join(share::LAYOUT), LAYOUT), (sysroot.to_owned(), DISK)] {
         let to = image.join(to.trim_start_matches('/'));
         fs::create_dir_all(&to).explain(FailureKind::Agent, || format!("cannot make {}", to.display()))?;
-        inside.add(&from, &to)?;
+        inside.bind(&from, &to)?;
     }
     // A mount does not come along with what it is in.
     if plan.disk.as_ref().is_some_and(|disk| disk.mounted_at("/boot").is_some()) {
-        inside.add(&sysroot.join("boot"), &image.join(DISK.trim_start_matches('/')).join("boot"))?;
+        inside.bind(&sysroot.join("boot"), &image.join(DISK.trim_start_matches('/')).join("boot"))?;
     }
     context.run(&command(plan, base)?.within(&chroot))?;
     inside.undo()?;

@@ -1,7 +1,7 @@
 //! A deployment as the booted system sees it.
 
-use crate::binds::Binds;
 use crate::disk::fstab;
+use crate::mountpoints::MountPoints;
 use crate::paths;
 use crate::report::{self, Explain};
 use crate::tree::{Attributes, Tree};
@@ -16,7 +16,7 @@ const PRIVATE: [&str; 1] = ["/var/roothome"];
 /// A deployment, mounted at [`paths::TREE`]: `/etc` and `/var` can be written to.
 #[derive(Debug)]
 pub struct Deployment {
-    binds: Binds,
+    mounts: MountPoints,
 }
 
 impl Deployment {
@@ -27,12 +27,12 @@ impl Deployment {
     pub fn mount(root: &Path, etc: &Path, var: &Path) -> Result<Self, Failure> {
         let tree = Path::new(paths::TREE);
         fs::create_dir_all(tree).explain(FailureKind::Agent, || format!("cannot make {}", tree.display()))?;
-        let mut binds = Binds::default();
-        binds.add(root, tree)?;
-        binds.seal()?;
-        binds.add(etc, &tree.join("etc"))?;
-        binds.add(var, &tree.join("var"))?;
-        Ok(Self { binds })
+        let mut mounts = MountPoints::default();
+        mounts.bind(root, tree)?;
+        mounts.seal()?;
+        mounts.bind(etc, &tree.join("etc"))?;
+        mounts.bind(var, &tree.join("var"))?;
+        Ok(Self { mounts })
     }
 
     /// Make the folders that the links in the root lead to (`/home` to `var/home`): in the booted system
@@ -79,7 +79,7 @@ impl Deployment {
     /// # Errors
     /// When something in it is in use.
     pub fn unmount(self) -> Result<(), Failure> {
-        self.binds.undo()
+        self.mounts.undo()
     }
 }
 

@@ -1,16 +1,17 @@
 //! The file systems of the target disk, mounted beneath one folder.
 
 use super::{Filled, format, fstab};
+use crate::mountpoints::MountPoints;
 use crate::report::Explain;
 use crate::tree::{Attributes, Tree};
 use nix::fcntl::OFlag;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::statvfs;
 use particle_vm_protocol::{Failure, FailureKind};
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// `struct fstrim_range` of `linux/fs.h`.
 #[repr(C)]
@@ -25,14 +26,13 @@ nix::ioctl_readwrite!(trim, b'X', 121, TrimRange);
 /// Mounted file systems; unmounted when dropped.
 #[derive(Debug)]
 pub struct Mounts {
-    /// In the order of mounting.
-    points: Vec<PathBuf>,
+    points: MountPoints,
 }
 
 impl Mounts {
     /// Nothing yet.
     pub fn none() -> Self {
-        Self { points: Vec::new() }
+        Self { points: MountPoints::default() }
     }
 
     /// Mount file systems at their mount points beneath `root`.
@@ -75,7 +75,7 @@ impl Mounts {
             .explain(FailureKind::Agent, || {
                 format!("cannot mount {} at {}", filled.device.display(), path.display())
             })?;
-        self.points.push(path.to_owned());
+        self.points.push(path);
         Ok(())
     }
 
@@ -114,25 +114,7 @@ impl Mounts {
     ///
     /// # Errors
     /// When something is in use. What can be unmounted is.
-    pub fn unmount(mut self) -> Result<(), Failure> {
-        self.unmount_all()
-    }
-
-    fn unmount_all(&mut self) -> Result<(), Failure> {
-        let mut result = Ok(());
-        for point in std::mem::take(&mut self.points).iter().rev() {
-            let unmounted = umount2(point, MntFlags::UMOUNT_NOFOLLOW)
-                .explain(FailureKind::Agent, || format!("cannot unmount {}", point.display()));
-            result = result.and(unmounted);
-        }
-        result
-    }
-}
-
-impl Drop for Mounts {
-    fn drop(&mut self) {
-        if let Err(failure) = self.unmount_all() {
-            eprintln!("particle-vm agent: {}", failure.message);
-        }
+    pub fn unmount(self) -> Result<(), Failure> {
+        self.points.undo()
     }
 }

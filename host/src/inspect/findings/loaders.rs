@@ -1,6 +1,6 @@
 //! Findings about bootloaders and bootupd.
 
-use super::super::engine::Backend;
+use super::super::engine::{Backend, Engine};
 use super::{Look, some_of};
 
 pub(super) fn all(look: &mut Look<'_>) {
@@ -51,6 +51,13 @@ fn bootupd(look: &mut Look<'_>) {
             "bootupd installs GRUB for BIOS with /usr/sbin/grub2-install, which is not there: the disk gets one that it does \
              not update",
             "make the metadata with the stage `bootupd` of a recipe, which makes what bootupd calls of Debian's tools",
+        );
+    }
+    if look.engine == Engine::Bootc && !look.facts.config.labels.contains_key("org.opencontainers.image.version") {
+        look.warning(
+            "no-version-label",
+            "bootc writes down that the image has no version, and `bootupctl status` refuses that in the installed system",
+            "LABEL org.opencontainers.image.version=1",
         );
     }
     let shims = look

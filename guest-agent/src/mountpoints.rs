@@ -1,4 +1,4 @@
-//! Folders that are mounted in other places.
+//! What is mounted for a while.
 
 use crate::report::{self, Explain};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -6,18 +6,19 @@ use particle_vm_protocol::{Failure, FailureKind};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bind mounts; undone when dropped, the last first.
+/// Mount points; unmounted when dropped, the last first.
 #[derive(Debug, Default)]
-pub struct Binds {
+pub struct MountPoints {
+    /// In the order of mounting.
     points: Vec<PathBuf>,
 }
 
-impl Binds {
+impl MountPoints {
     /// Mount the folder `from` at `to`, with nothing of what is mounted beneath it.
     ///
     /// # Errors
     /// When one of them is no folder but perhaps a link. Folders on the way there are not looked at.
-    pub fn add(&mut self, from: &Path, to: &Path) -> Result<(), Failure> {
+    pub fn bind(&mut self, from: &Path, to: &Path) -> Result<(), Failure> {
         for path in [from, to] {
             if !fs::symlink_metadata(path).is_ok_and(|data| data.is_dir()) {
                 let message = format!("{} is no folder, and something was to be mounted there", path.display());
@@ -26,11 +27,21 @@ impl Binds {
         }
         mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .explain(FailureKind::Agent, || format!("cannot mount {} at {}", from.display(), to.display()))?;
-        self.points.push(to.to_owned());
+        self.push(to);
         Ok(())
     }
 
-    /// Make the last one read-only.
+    /// Something has been mounted at `point`.
+    pub fn push(&mut self, point: &Path) {
+        self.points.push(point.to_owned());
+    }
+
+    /// Those that are mounted, in the order of mounting.
+    pub fn iter(&self) -> impl Iterator<Item = &Path> {
+        self.points.iter().map(PathBuf::as_path)
+    }
+
+    /// Make the last one, a bind mount, read-only.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -44,7 +55,7 @@ impl Binds {
     /// Unmount them all.
     ///
     /// # Errors
-    /// When something in one of them is in use.
+    /// When something in one of them is in use. What can be unmounted is.
     pub fn undo(mut self) -> Result<(), Failure> {
         self.undo_all()
     }
@@ -60,7 +71,7 @@ impl Binds {
     }
 }
 
-impl Drop for Binds {
+impl Drop for MountPoints {
     fn drop(&mut self) {
         if let Err(failure) = self.undo_all() {
             eprintln!("particle-vm agent: {}", failure.message);
