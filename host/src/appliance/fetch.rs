@@ -17,7 +17,8 @@ use tokio::process::Command;
 const DEADLINE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Read after the host's own configuration. Hooks of the host would run with our folders or delete what was downloaded
-/// (container images have such); indexes other than the packages' are of no use.
+/// (container images have such); indexes other than the packages' are of no use. apt tells of the last way only in which it
+/// has tried to get one, and the last of its own list is one that no mirror has: whatever went wrong, it would say 404.
 const CONFIGURATION: &str = r#"
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -35,6 +36,7 @@ Acquire::IndexTargets::deb::Packages {
   ShortDescription "Packages";
   Description "$(RELEASE)/$(COMPONENT) $(ARCHITECTURE) Packages";
   Optional "false";
+  CompressionTypes "xz gz";
 };
 Acquire::Languages "none";
 Acquire::AllowInsecureRepositories "false";
