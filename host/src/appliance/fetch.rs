@@ -17,8 +17,7 @@ use tokio::process::Command;
 const DEADLINE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Read after the host's own configuration. Hooks of the host would run with our folders or delete what was downloaded
-/// (container images have such); indexes other than the packages' are of no use. apt tells of the last way only in which it
-/// has tried to get one, and the last of its own list is one that no mirror has: whatever went wrong, it would say 404.
+/// (container images have such); indexes other than the packages' are of no use.
 const CONFIGURATION: &str = r#"
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -36,7 +35,6 @@ Acquire::IndexTargets::deb::Packages {
   ShortDescription "Packages";
   Description "$(RELEASE)/$(COMPONENT) $(ARCHITECTURE) Packages";
   Optional "false";
-  CompressionTypes "xz gz";
 };
 Acquire::Languages "none";
 Acquire::AllowInsecureRepositories "false";
@@ -180,7 +178,9 @@ impl Apt {
     pub async fn resolve(&self, definition: &Definition, events: &Events) -> Result<Packages, ApplianceError> {
         let step = events.step("appliance: package index", None, Unit::Bytes);
         let mut update = self.command("apt-get");
-        update.arg("update");
+        // apt tells of the last way only in which it has tried to get an index, and the last of its own list is one that no
+        // mirror has: whatever went wrong, apt 3 says 404. What is fetched is kept as it always is.
+        update.args(["-o", "Acquire::IndexTargets::deb::Packages::CompressionTypes=xz gz", "update"]);
         self.run(update).await?;
         let mut targets = self.command("apt-get");
         targets.args(["indextargets", "--format", SUITES]);
