@@ -16,19 +16,27 @@ use std::path::Path;
 /// The program.
 const PROGRAM: &str = "/usr/bin/bootupctl";
 
-/// The metadata of what it installs.
-const UPDATES: &str = "/usr/lib/bootupd/updates";
+/// The metadata of what it installs, one file for each component.
+pub const UPDATES: &str = "/usr/lib/bootupd/updates";
 
 /// GRUB's static configuration.
-const STATIC: &str = "/usr/lib/bootupd/grub2-static";
+pub const STATIC: &str = "/usr/lib/bootupd/grub2-static";
+
+/// The file in it with the menu.
+pub const MENU_NAME: &str = "configs.d/10_blscfg.cfg";
+
+/// What is in the one that bootupd brings, which Fedora's GRUB alone understands.
+const FEDORA_MENU: &str = "blscfg";
 
 /// Where it goes, and the file in it that is read at its end.
 const GRUB: &str = "boot/grub2";
 const CUSTOM: &str = "custom.cfg";
 
-/// Tools that it calls by these names, for any firmware and for BIOS.
-const EDITENV: &str = "/usr/bin/grub2-editenv";
-const INSTALL: &str = "/usr/sbin/grub2-install";
+/// The tool for GRUB's variables, by the name that it calls.
+pub const EDITENV: &str = "/usr/bin/grub2-editenv";
+
+/// GRUB's installation for BIOS, by the name that it calls.
+pub const INSTALL: &str = "/usr/sbin/grub2-install";
 
 /// Whether the deployment in `tree` has bootupd with metadata.
 pub fn is_there(tree: &Tree) -> bool {
@@ -51,20 +59,26 @@ pub fn lacks(tree: &Tree, firmware: Firmware) -> Result<Option<String>, Failure>
     if !names_grub(&tree.read(&metadata(Firmware::Uefi))?) {
         return lacks("GRUB among what bootupd has for UEFI");
     }
-    let tools = [(EDITENV, true), (INSTALL, firmware == Firmware::Bios)];
-    let files = [("grub-static-pre.cfg", true), ("grub-static-efi.cfg", true)];
-    let files = files.map(|(name, needed)| (format!("{STATIC}/{name}"), needed));
-    let mut all = tools.map(|(path, needed)| (path.to_owned(), needed)).into_iter().chain(files);
-    if let Some((path, _)) = all.find(|(path, needed)| *needed && !tree.is_file(path)) {
+    let tools = [EDITENV].into_iter().chain((firmware == Firmware::Bios).then_some(INSTALL)).map(str::to_owned);
+    let files = ["grub-static-pre.cfg", "grub-static-efi.cfg"].map(|name| format!("{STATIC}/{name}"));
+    if let Some(path) = tools.chain(files).find(|path| !tree.is_file(path)) {
         return lacks(&path);
     }
     let has = |module: &str| {
         ["i386-pc", "x86_64-efi"].iter().any(|platform| tree.is_file(&format!("/usr/lib/grub/{platform}/{module}.mod")))
     };
-    let menu = format!("{STATIC}/configs.d/10_blscfg.cfg");
-    let of_fedora = tree.is_file(&menu) && tree.read_text(&menu)?.trim() == "blscfg";
+    let of_fedora = has_fedora_menu(tree)?;
     // `blscfg` is a module of Fedora's GRUB, `blsuki` one of GRUB 2.14, which has to be told where the entries are.
     Ok((!has("blscfg") && (of_fedora || !has("blsuki"))).then(|| "a GRUB whose menu has the entries of OSTree".into()))
+}
+
+/// Whether the menu of the tree is one that only Fedora's GRUB understands.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn has_fedora_menu(tree: &Tree) -> Result<bool, Failure> {
+    let menu = format!("{STATIC}/{MENU_NAME}");
+    Ok(tree.is_file(&menu) && tree.read_text(&menu)?.trim() == FEDORA_MENU)
 }
 
 /// Whether metadata are of GRUB too: `versions` has the names of the components (`ContentMetadata` in "model.rs").

@@ -1,6 +1,6 @@
 //! Making the image bootable.
 
-mod bootupd;
+pub mod bootupd;
 pub mod deployment;
 mod devices;
 pub mod grub;

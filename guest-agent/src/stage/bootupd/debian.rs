@@ -3,7 +3,7 @@
 //! "grubconfigs.rs").
 
 use super::super::{Site, wrong};
-use super::UPDATES;
+use crate::boot::bootupd::{self, UPDATES};
 use crate::report::Explain;
 use crate::tree::{Attributes, Tree};
 use particle_vm_protocol::{Failure, FailureKind};
@@ -65,10 +65,10 @@ const MODULES: [&str; 29] = [
 ];
 
 /// GRUB for BIOS, by the name that bootupd calls.
-const INSTALL: (&str, &str) = ("/usr/sbin/grub2-install", include_str!("grub2-install.sh"));
+const INSTALL: (&str, &str) = (bootupd::INSTALL, include_str!("grub2-install.sh"));
 
 /// The tool for GRUB's variables, by the name that bootupd calls.
-const EDITENV: (&str, &str) = ("/usr/bin/grub2-editenv", "grub-editenv");
+const EDITENV: (&str, &str) = (bootupd::EDITENV, "grub-editenv");
 
 /// A file beside what is made here: it is made anew when its packages may be others.
 const MADE: &str = "/usr/lib/bootupd/made-by-particle-vm";

@@ -4,15 +4,10 @@
 mod debian;
 
 use super::{Site, wrong};
+use crate::boot::bootupd::{MENU_NAME, STATIC, UPDATES, has_fedora_menu};
 use crate::tree::{Attributes, Tree};
 use particle_vm_protocol::Failure;
 use particle_vm_protocol::stage::Bootupd;
-
-/// Where the metadata lie, one file for each kind of bootloader.
-const UPDATES: &str = "/usr/lib/bootupd/updates";
-
-/// Where the static configuration lies.
-const STATIC: &str = "/usr/lib/bootupd/grub2-static";
 
 /// What GRUB begins with on the EFI system partition: it finds the file system of `/boot` by the UUID that is written
 /// beside it at installation, and goes on there.
@@ -48,9 +43,6 @@ set boot=$root
 set timeout=1
 ";
 
-/// The file with the menu.
-const MENU_NAME: &str = "configs.d/10_blscfg.cfg";
-
 /// The menu: the entries that OSTree writes, UAPI.1 Boot Loader Specification.
 const MENU: &str = "\
 insmod blsuki
@@ -60,9 +52,6 @@ else
   blscfg --path /boot/loader/entries --enable-fallback
 fi
 ";
-
-/// What the menu is made of by bootupd's own file, which Fedora's GRUB understands.
-const FEDORA_MENU: &str = "blscfg";
 
 /// The end of the configuration: what an installation or an administrator has set.
 const CUSTOM: &str = "\
@@ -107,7 +96,7 @@ fn static_configs(tree: &Tree) -> Result<(), Failure> {
         ("configs.d/41_custom.cfg", CUSTOM),
     ] {
         let path = format!("{STATIC}/{name}");
-        let foreign = name == MENU_NAME && tree.is_file(&path) && tree.read_text(&path)?.trim() == FEDORA_MENU;
+        let foreign = name == MENU_NAME && has_fedora_menu(tree)?;
         if foreign || !tree.exists(&path) {
             tree.write(&path, content, 0o644)?;
         }
