@@ -20,6 +20,7 @@ pub mod inspect;
 pub mod output;
 pub mod plan;
 pub mod recipe;
+pub mod signing;
 pub mod source;
 pub mod store;
 pub mod tls;

@@ -51,6 +51,12 @@ pub struct Build {
     #[arg(long, requires = "test")]
     pub keep_failed: bool,
 
+    /// Sign the OSTree commit of the format `ostree-repo` with this private ed25519 key
+    ///
+    /// A file of `openssl genpkey -algorithm ed25519`, or OSTree's 64 bytes in base64. The VM does not get to see it.
+    #[arg(long, value_name = "KEY", env = "PARTICLE_VM_SIGN")]
+    pub sign: Option<PathBuf>,
+
     /// What to do when a stage fails
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_failure: OnFailure,
@@ -91,6 +97,7 @@ impl Build {
         let input = self.image.input(&self.what, &self.otherwise.set)?;
         let mut options = self.otherwise.options(input, &self.machine, &self.sources);
         options.layout = self.image.output_layout.unwrap_or_default();
+        options.sign.clone_from(&self.sign);
         options.others = if self.replace { Others::Go } else { Others::Stay };
         let prepared = prepare(&options, &dirs, ui.events()).await?;
         let (events, mut record) = Record::start(&dirs.logs(), &prepared.recipe.name, ui.events())?;

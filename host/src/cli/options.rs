@@ -87,6 +87,7 @@ impl Otherwise {
             work_dir: self.work_dir.clone(),
             overrides,
             sources: sources.clone().into(),
+            sign: None,
             images: self.images.options(),
         }
     }

@@ -13,6 +13,7 @@ use crate::event::{Events, Unit};
 use crate::output::{Contents, Manifest, OutputFolder, Record, manifest, space};
 use crate::plan::{Planned, plan};
 use crate::recipe::Recipe;
+use crate::signing::SigningKey;
 use crate::store::Store;
 use crate::vm::proxy::{Policy, Proxy, Upstream};
 use crate::vm::{Accel, Accelerator, Disk, LinkError, Session, VmError};
@@ -20,6 +21,7 @@ use crate::workspace::Workspace;
 use particle_vm_protocol::message::Built;
 use particle_vm_protocol::{FailureKind, Job, JobResult, Stage};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A build whose VM runs.
 pub struct Build {
@@ -35,6 +37,7 @@ pub struct Build {
     proxy: Proxy,
     files: files::Reading,
     manifest: Manifest,
+    key: Option<Arc<SigningKey>>,
 }
 
 /// A build whose disk and archives are made, and whose VM has ended: there is one image, which nobody sees yet.
@@ -94,7 +97,7 @@ impl Build {
         let manifest = manifest(&prepared, &appliance, &host, session.accelerator(), options);
         let image = boot::Options { image: folder.target(), work_dir: Some(work_dir), ..boot::Options::default() };
         let machine = boot::config(&image, &host, &appliance, session.accelerator());
-        let Prepared { recipe, planned, .. } = prepared;
+        let Prepared { recipe, planned, key, .. } = prepared;
         let (waits, _workspace) = (false, workspace);
         Ok(Self {
             session,
@@ -108,6 +111,7 @@ impl Build {
             proxy,
             files,
             manifest,
+            key,
         })
     }
 
@@ -141,7 +145,7 @@ impl Build {
         let step = self.events.step("stop VM", None, Unit::Items);
         self.session.power_off().await?;
         step.finish();
-        let contents = contents(&self.recipe, &built);
+        let contents = Contents { key: self.key, ..contents(&self.recipe, &built) };
         if !contents.is_sound(&self.planned.plan.archives, self.planned.needs.archive_bytes) {
             return Err(EngineError::Archives.into());
         }
@@ -203,6 +207,7 @@ fn contents(recipe: &Recipe, built: &Built) -> Contents {
         reference: container.tag.clone().unwrap_or_else(|| format!("{}:latest", recipe.name)),
         architecture: recipe.architecture.name().into(),
         container,
+        key: None,
     }
 }
 

@@ -11,10 +11,12 @@ use crate::output::{Format, Layout, Others, space};
 use crate::plan::{HostFacts, Overrides, Planned, plan};
 use crate::recipe::blueprint::Order;
 use crate::recipe::{self, Findings, Recipe};
+use crate::signing::{SigningError, SigningKey};
 use crate::source;
 use particle_vm_protocol::Stage;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What is built.
 #[derive(Debug, Clone)]
@@ -62,6 +64,8 @@ pub struct Options {
     pub overrides: Overrides,
     /// Where the appliance and the packages come from.
     pub sources: Sources,
+    /// File with the key that signs what is made.
+    pub sign: Option<PathBuf>,
     /// How a container image is fetched.
     pub images: source::Options,
 }
@@ -81,6 +85,8 @@ pub struct Prepared {
     pub formats: Vec<Format>,
     /// Folder of the outputs.
     pub output: PathBuf,
+    /// What they are signed with.
+    pub key: Option<Arc<SigningKey>>,
 }
 
 /// Read the recipe and plan the build.
@@ -96,6 +102,7 @@ pub async fn prepare(options: &Options, dirs: &Dirs, events: &Events) -> Result<
     if !options.formats.is_empty() {
         recipe.output.formats = options.formats.clone();
     }
+    let key = options.sign.as_deref().map(|path| key(path, &recipe)).transpose()?;
     let output = options.output.clone().unwrap_or_else(|| default_output(&recipe.name));
     let work_dir = options.work_dir.clone().unwrap_or_else(|| dirs.work());
     apart(&recipe, &[(&output, "--output"), (&work_dir, "--work-dir")])?;
@@ -116,7 +123,17 @@ pub async fn prepare(options: &Options, dirs: &Dirs, events: &Events) -> Result<
     };
     let planned = plan(&recipe, &facts, &options.overrides)?;
     let formats = recipe.output.formats.clone();
-    Ok(Prepared { recipe, base, facts, planned, formats, output })
+    Ok(Prepared { recipe, base, facts, planned, formats, output, key })
+}
+
+/// The key in a file, for an output that is signed.
+fn key(path: &Path, recipe: &Recipe) -> Result<Arc<SigningKey>> {
+    let key = SigningKey::load(path)?;
+    if recipe.output.formats.contains(&Format::OstreeRepo) {
+        Ok(Arc::new(key))
+    } else {
+        Err(SigningError::Nothing.into())
+    }
 }
 
 /// `SOURCE_DATE_EPOCH` of the environment (reproducible-builds.org, "SOURCE_DATE_EPOCH specification").

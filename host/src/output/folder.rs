@@ -180,6 +180,7 @@ impl OutputFolder {
         let (mut outputs, mut files) = (Vec::new(), Vec::new());
         for (format, made, reading) in readings {
             let (digest, own) = reading.finish().await?;
+            let signed_by = contents.key.as_ref().map(|key| key.public());
             let commit = contents.commit.clone().filter(|_| format == Format::OstreeRepo);
             outputs.push(Output {
                 file: self.file_name(format),
@@ -189,7 +190,7 @@ impl OutputFolder {
                 virtual_size: virtual_size.filter(|_| format.is_disk()),
                 sha256: digest.sha256,
                 container: made.map(|made| Container { digest: made.digest, reference: contents.reference.clone() }),
-                commit: commit.map(|(reference, checksum)| Commit { reference, checksum }),
+                commit: commit.map(|(reference, checksum)| Commit { reference, checksum, signed_by }),
             });
             files.extend(own);
             step.progress(outputs.len() as u64);

@@ -234,6 +234,9 @@ pub struct Commit {
     pub reference: String,
     /// Its checksum.
     pub checksum: String,
+    /// The public ed25519 key whose signature it has, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
 }
 
 /// How long something took.

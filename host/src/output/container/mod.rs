@@ -10,6 +10,7 @@ mod archive;
 mod image;
 mod layer;
 mod repository;
+mod signature;
 mod tree;
 mod work;
 
@@ -18,9 +19,11 @@ pub(super) use tree::{File, listing};
 use super::{Format, OutputError};
 use crate::event::{Events, Unit};
 use crate::recipe::Container as Settings;
+use crate::signing::SigningKey;
 use particle_vm_protocol::{Archive, ArchiveKind};
 use std::fs::File as Handle;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use work::Work;
 
 /// What the guest has written, and what the recipe says of it.
@@ -32,6 +35,8 @@ pub struct Contents {
     pub source_date: u64,
     /// The commit in the repository: its ref and its checksum.
     pub commit: Option<(String, String)>,
+    /// What the commit is signed with.
+    pub key: Option<Arc<SigningKey>>,
     /// What the container says of itself.
     pub container: Settings,
     /// Its name.
@@ -151,10 +156,14 @@ impl<'a> Maker<'a> {
     async fn repository(&self, path: &Path) -> Result<(), OutputError> {
         let archive = self.archive(ArchiveKind::Repository);
         let step = self.events.step("write repository", Some(archive.length), Unit::Bytes);
-        let (disk, target) = (self.disk.clone(), path.to_owned());
+        let (disk, contents, target) = (self.disk.clone(), self.contents.clone(), path.to_owned());
         let work = Work::start(move |watch| {
             let source = layer::Source::new(Handle::open(disk)?, archive, watch);
-            repository::unpack(source, &target)
+            repository::unpack(source, &target)?;
+            match (&contents.key, &contents.commit) {
+                (Some(key), Some((_, checksum))) => signature::sign(&target, checksum, key),
+                _ => Ok(()),
+            }
         });
         work.finish(path, &step).await?;
         step.finish();
