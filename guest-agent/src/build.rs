@@ -12,7 +12,7 @@ use crate::stage::Site;
 use crate::tree::Tree;
 use particle_vm_protocol::message::Built;
 use particle_vm_protocol::plan::STEP_DEADLINE;
-use particle_vm_protocol::{ArchiveKind, Engine, Failure, FailureKind, Plan};
+use particle_vm_protocol::{ArchiveKind, Engine, Failure, FailureKind, Plan, Stage};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -44,11 +44,14 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
             let (Some(disk), []) = (&plan.disk, plan.archives.as_slice()) else {
                 return Err(report::plain(FailureKind::Agent, "of a deployment there is a disk, and nothing else"));
             };
-            return deployment::build(context, plan, base, disk, target(context)?);
+            return deployment::of_image(context, plan, base, disk, target(context)?);
         }
     }
     let before = plan.steps_before_stages();
     for (index, planned) in plan.stages.iter().enumerate() {
+        if matches!(planned.stage, Stage::OstreeDeploy(_)) {
+            return deployment::of_commit(context, plan, site, index, begin);
+        }
         let deadline = Some(site.deadline(index));
         context.stage(before + index, &planned.title, deadline, |_| site.perform(index))?;
     }
@@ -77,14 +80,12 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
     };
     built.packages = packages(&tree)?;
     if !plan.archives.is_empty() {
-        let mut archives = Archives::new(context, plan, &tree, begin)?;
+        let mut archives = Archives::new(context, plan, tree, begin)?;
         for &kind in &plan.archives {
             let (index, title) = step(kind.title());
-            let commit = context.stage(index, title, deadline, |_| archives.write(kind))?;
-            built.commit = commit.or(built.commit);
+            context.stage(index, title, deadline, |_| archives.write(kind))?;
         }
-        built.source_date = Some(archives.source_date());
-        built.archives = archives.finish();
+        archives.finish(&mut built);
     }
     if plan.disk.is_none() {
         let tree = built.archives.iter().find(|archive| archive.kind == ArchiveKind::Tree);
@@ -94,13 +95,19 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
 }
 
 /// The device of the target disk.
-fn target(context: &Context) -> Result<&Path, Failure> {
+///
+/// # Errors
+/// When the machine has none.
+pub(crate) fn target(context: &Context) -> Result<&Path, Failure> {
     let target = context.machine().target.as_deref();
     target.ok_or_else(|| report::plain(FailureKind::Agent, "the machine has no target disk"))
 }
 
 /// Remove the tree of a build before this one.
-fn remove(path: &Path) -> Result<(), Failure> {
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub(crate) fn remove(path: &Path) -> Result<(), Failure> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).explain(FailureKind::Agent, || format!("cannot remove {}", path.display()))

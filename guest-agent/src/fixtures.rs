@@ -55,6 +55,7 @@ pub fn plan(stages: &str) -> Plan {
         name: "test".into(),
         architecture: "amd64".into(),
         base: None,
+        bootloader: particle_vm_protocol::stage::Bootloader::default(),
         stages: stages.into_iter().enumerate().map(planned).collect(),
         disk: Some(Disk {
             size: 1 << 30,

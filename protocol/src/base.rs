@@ -1,6 +1,5 @@
 //! The container image that a build starts from, fully resolved: which way it is installed, and what is in the share.
 
-use crate::stage::Bootloader;
 use serde::{Deserialize, Serialize};
 
 /// A container image whose layers lie in the share [`crate::share::BASE`].
@@ -27,8 +26,6 @@ pub struct Base {
     /// Where the installed system looks for updates, as ostree-container writes it in the origin of a deployment:
     /// `ostree-unverified-registry:host/name:tag`. Empty for an image that comes from no registry.
     pub origin: String,
-    /// What boots the installed system. The recipe's own stage, or what follows from the disk.
-    pub bootloader: Bootloader,
 }
 
 /// A layer of an image: an uncompressed tar archive in the share.

@@ -3,7 +3,7 @@
 use crate::archive::ArchiveKind;
 use crate::base::{Base, Engine};
 use crate::disk::Disk;
-use crate::stage::Stage;
+use crate::stage::{Bootloader, Stage};
 use serde::{Deserialize, Serialize};
 
 /// Seconds that each of the steps after the stages may take: the recipe says nothing about them, and none should ever hang.
@@ -22,6 +22,10 @@ pub struct Plan {
     /// The container image that the build starts from; without one the first stage makes a tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
+    /// What boots a deployment: what the recipe's stage says, or what follows from the disk. A tree gets its own from the
+    /// stage.
+    #[serde(default)]
+    pub bootloader: Bootloader,
     /// What to do, in order.
     pub stages: Vec<PlannedStage>,
     /// The disk that is made of the tree when the stages have run. Without it only archives are made.
@@ -47,11 +51,19 @@ impl Plan {
         }
     }
 
+    /// Which of the stages makes a commit the system on the disk.
+    pub fn deploys(&self) -> Option<usize> {
+        self.stages.iter().position(|planned| matches!(planned.stage, Stage::OstreeDeploy(_)))
+    }
+
     /// How many steps follow the stages: the initramfs; the disk, its files, the boot loader; each archive. A deployment
     /// brings its initramfs along, and of its disk only the boot loader is left to do.
     pub fn steps_after_stages(&self) -> usize {
         if self.base.as_ref().is_some_and(|base| base.engine != Engine::Plain) {
             return 1;
+        }
+        if self.deploys().is_some() {
+            return 1 + self.archives.len();
         }
         let disk = if self.disk.is_some() { 3 } else { 0 };
         1 + disk + self.archives.len()
@@ -74,7 +86,7 @@ mod tests {
     use super::*;
     use crate::base::Backend;
     use crate::disk::SectorSize;
-    use crate::stage::Bootloader;
+    use crate::stage::OstreeDeploy;
 
     fn base(engine: Engine) -> Base {
         Base {
@@ -87,7 +99,6 @@ mod tests {
             created: 0,
             reference: String::new(),
             origin: String::new(),
-            bootloader: Bootloader::default(),
         }
     }
 
@@ -108,10 +119,11 @@ mod tests {
         ];
         for (engine, disk, archives, steps) in cases {
             let empty = Disk { size: 0, sector_size: SectorSize::B512, uuid: String::new(), partitions: Vec::new() };
-            let plan = Plan {
+            let mut plan = Plan {
                 name: "x".into(),
                 architecture: "amd64".into(),
                 base: engine.map(base),
+                bootloader: Bootloader::default(),
                 stages: Vec::new(),
                 disk: disk.then_some(empty),
                 archives: archives.to_vec(),
@@ -119,6 +131,12 @@ mod tests {
                 apt_conf: Vec::new(),
             };
             assert_eq!((plan.steps_before_stages(), plan.steps_after_stages()), steps, "{engine:?} {archives:?}");
+            if engine.is_none() {
+                let options = OstreeDeploy { reference: "a".into(), stateroot: None, remote: None };
+                let stage = Stage::OstreeDeploy(options);
+                plan.stages.push(PlannedStage { title: String::new(), deadline: 0, stage });
+                assert_eq!((plan.deploys(), plan.steps_after_stages()), (Some(0), 1 + archives.len()));
+            }
         }
     }
 }

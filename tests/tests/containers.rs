@@ -3,8 +3,10 @@
 
 use particle_vm_tests::image::Image;
 use particle_vm_tests::{Place, leftovers, measured, place};
+use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -35,7 +37,7 @@ fn base() -> &'static str {
 }
 
 /// Build a recipe with `lines` on top of an image, and run its tests.
-fn build_and_test(name: &str, reference: &str, lines: &str, firmwares: &[&str]) -> serde_json::Value {
+fn build_and_test(name: &str, reference: &str, lines: &str, firmwares: &[&str]) -> Value {
     let place = Place::new();
     let recipe = place.write(&format!("{name}.yml"), format!("name: {name}\nbase-image: {reference}\n{lines}"));
     let outcome = place.start_build(&recipe, &["--test"]).finish(BUILD).exits(0);
@@ -113,6 +115,72 @@ fn a_deployment_with_systemd_boot_is_updated_and_rolled_back() {
     deploy_and_test("systemd-boot", &format!("{STAGES}{bootloader}{TESTS}"), &["UEFI"]);
 }
 
+/// The tree of the base image as a commit of the build's own, which becomes the system.
+const COMMITTED: &str = "engine: plain
+stages:
+  - type: ostree.remotes
+    options: { remotes: [{ name: updates, url: 'http://updates.example/repo', unsigned: true }] }
+  - { type: ostree.commit, options: { ref: particle/test, version: '1.0' } }
+  - { type: ostree.deploy, options: { ref: particle/test, stateroot: particle, remote: updates } }
+  - { type: hostname, options: { hostname: committed } }
+  - { type: kernel, options: { cmdline: [console=ttyS0] } }
+disk: { size: 4GiB }
+output: { formats: [raw, ostree-repo] }
+";
+
+/// What was committed elsewhere becomes a system by itself.
+const PULLED: &str = "stages:
+  - { type: ostree.pull, options: { path: repo, refs: [particle/test] } }
+  - { type: ostree.deploy, options: { ref: particle/test } }
+  - { type: hostname, options: { hostname: committed } }
+  - { type: kernel, options: { cmdline: [console=ttyS0] } }
+  - { type: bootloader, options: { type: systemd-boot } }
+disk: { size: 4GiB }
+";
+
+/// What both have to tell; `ORIGIN` stands for where updates come from.
+const DEPLOYED: &str = "tests:
+  - name: it came up
+    timeout: 10min
+    run: systemctl is-system-running --wait && hostname
+    expect: committed
+    diag: systemctl --failed --no-pager; ostree admin status
+  - { name: its version, run: ostree admin status, expect: 'Version: 1.0' }
+  - { name: its origin, run: ostree admin status, expect: 'origin refspec: ORIGIN' }
+  - { name: the rest is read-only, run: '! touch /usr/x && touch /etc/x /var/x' }
+";
+
+/// A commit is signed, published and deployed in one build, and another build deploys what was published.
+#[test]
+#[ignore = "takes the build of a base image and several boots: make check-all"]
+fn commits_are_deployed() {
+    let place = Place::new();
+    let key = place.path().join("key.pem");
+    let made = Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key).status().unwrap();
+    assert!(made.success());
+    let tests = DEPLOYED.replace("ORIGIN", "updates:particle/test");
+    let recipe = place.write("commit.yml", format!("name: commit\nbase-image: {}\n{COMMITTED}{tests}", base()));
+    let sign = ["--test", "--sign", key.to_str().unwrap()];
+    let outcome = place.start_build(&recipe, &sign).finish(BUILD).exits(0);
+    measured("commit", "seconds to build and test", outcome.took.as_secs_f64());
+    let manifest: Value = serde_json::from_slice(&std::fs::read(place.out().join("manifest.json")).unwrap()).unwrap();
+    let published = manifest["outputs"].as_array().unwrap().iter().find_map(|output| output["commit"].as_object());
+    assert_eq!(published.unwrap()["signed_by"].as_str().map(str::len), Some(44), "{manifest}");
+    let checksum = published.unwrap()["checksum"].as_str().unwrap();
+    assert!(
+        place.out().join(format!("commit.repo/objects/{}/{}.commitmeta", &checksum[..2], &checksum[2..])).is_file()
+    );
+
+    let tests = DEPLOYED.replace("ORIGIN", "particle/test");
+    let recipe = place.write("pulled.yml", format!("name: pulled\n{PULLED}{tests}"));
+    std::fs::rename(place.out().join("commit.repo"), recipe.with_file_name("repo")).unwrap();
+    let outcome = place.start_build(&recipe, &["--test", "--replace"]).finish(BUILD).exits(0);
+    assert!(outcome.stderr.contains("boot pulled.raw on UEFI: "), "{}", outcome.stderr);
+    measured("pulled", "seconds to build and test", outcome.took.as_secs_f64());
+    leftovers::no_processes(&place);
+    assert_eq!(leftovers::names(&place.work()), Vec::<String>::new());
+}
+
 /// bootupd and what it installs, in an image that has neither. GRUB reads the entries of OSTree from 2.14 on.
 const BOOTUPD: &str = "engine: plain
 stages:
@@ -188,7 +256,7 @@ fn an_image_with_bootc_installs_itself() {
         let reference = format!("oci-archive:{}", archive.display());
         let place = Place::new();
         let inspected = place.start(&["inspect", "--json", &reference]).finish(REFUSED).exits(0);
-        let report: serde_json::Value = serde_json::from_str(&inspected.stdout).unwrap();
+        let report: Value = serde_json::from_str(&inspected.stdout).unwrap();
         let composefs = report["engine"]["backend"] == "composefs";
         let firmwares: &[&str] = if composefs { &["UEFI"] } else { &["BIOS", "UEFI"] };
         let name = format!("bootc-{number}");
@@ -223,7 +291,7 @@ fn further_partitions_are_mounted_in_a_deployment() {
 }
 
 /// An image layout whose layers are `layers`, with a label for the engine, in the folder of a place's recipe.
-fn layout(place: &Place, layers: &[Vec<u8>], labels: &serde_json::Value) {
+fn layout(place: &Place, layers: &[Vec<u8>], labels: &Value) {
     let folder = place.path().join("recipe/image");
     let _ = std::fs::remove_dir_all(&folder);
     Image::labelled("amd64", layers, labels).write_layout(&folder, "latest");

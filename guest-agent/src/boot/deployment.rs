@@ -12,7 +12,7 @@ use crate::process::Command;
 use crate::report::{self, Explain};
 use crate::tree::Tree;
 use particle_vm_protocol::stage::{BootloaderType, Firmware};
-use particle_vm_protocol::{Base, Failure, FailureKind, Filesystem, PartitionKind, Plan};
+use particle_vm_protocol::{Failure, FailureKind, Filesystem, PartitionKind, Plan};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -43,30 +43,23 @@ const UNIT_NAME: &str = "particle-vm-esp-sync.service";
 pub fn install(
     context: &Context,
     plan: &Plan,
-    base: &Base,
     tree: &Tree,
     device: &Path,
     partitions: &[Filled<'_>],
 ) -> Result<(), Failure> {
     let _links = devices::Links::new(partitions)?;
-    match base.bootloader.kind {
+    match plan.bootloader.kind {
         BootloaderType::Grub => {
-            let own = with_bootupd(context, plan, base, tree, device)?;
-            if own.is_empty() { Ok(()) } else { with_grub(context, plan, base.bootloader.timeout, &own, device) }
+            let own = with_bootupd(context, plan, tree, device)?;
+            if own.is_empty() { Ok(()) } else { with_grub(context, plan, &own, device) }
         }
-        BootloaderType::SystemdBoot => with_systemd_boot(context, plan, base, tree),
+        BootloaderType::SystemdBoot => with_systemd_boot(context, plan, tree),
     }
 }
 
 /// Have bootupd install what it can. Gives the firmwares that it has nothing for.
-fn with_bootupd(
-    context: &Context,
-    plan: &Plan,
-    base: &Base,
-    tree: &Tree,
-    device: &Path,
-) -> Result<Vec<Firmware>, Failure> {
-    let wanted = &base.bootloader.firmware;
+fn with_bootupd(context: &Context, plan: &Plan, tree: &Tree, device: &Path) -> Result<Vec<Firmware>, Failure> {
+    let wanted = &plan.bootloader.firmware;
     if !bootupd::is_there(tree) {
         return Ok(wanted.clone());
     }
@@ -81,7 +74,7 @@ fn with_bootupd(
         }
     }
     if !known.is_empty() {
-        let settings = format!("set timeout={}\n{}", base.bootloader.timeout, terminal(plan));
+        let settings = format!("set timeout={}\n{}", plan.bootloader.timeout, terminal(plan));
         bootupd::install(context, &known, device, &settings)?;
     }
     Ok(own)
@@ -103,13 +96,7 @@ pub fn set_timeout(timeout: u32) -> Result<(), Failure> {
     fs::write(&path, text).explain(FailureKind::Agent, explain)
 }
 
-fn with_grub(
-    context: &Context,
-    plan: &Plan,
-    timeout: u32,
-    firmware: &[Firmware],
-    device: &Path,
-) -> Result<(), Failure> {
+fn with_grub(context: &Context, plan: &Plan, firmware: &[Firmware], device: &Path) -> Result<(), Failure> {
     let boot = format!("--boot-directory={}/boot", paths::TARGET);
     for firmware in firmware {
         let command = Command::new("grub-install").arg(&boot);
@@ -121,12 +108,11 @@ fn with_grub(
         })?;
     }
     let path = Path::new(paths::TARGET).join("boot/grub/grub.cfg");
-    fs::write(&path, grub_cfg(plan, timeout)?)
-        .explain(FailureKind::Agent, || format!("cannot write {}", path.display()))
+    fs::write(&path, grub_cfg(plan)?).explain(FailureKind::Agent, || format!("cannot write {}", path.display()))
 }
 
 /// GRUB's configuration, which stays as it is whatever is deployed later.
-fn grub_cfg(plan: &Plan, timeout: u32) -> Result<String, Failure> {
+fn grub_cfg(plan: &Plan) -> Result<String, Failure> {
     let boot = plan.disk.as_ref().and_then(|disk| disk.mounted_at("/boot").or_else(|| disk.mounted_at("/")));
     let filesystem = boot.and_then(|partition| partition.filesystem.as_ref());
     let filesystem = filesystem.ok_or_else(|| report::plain(FailureKind::Input, "no partition is mounted at `/`"))?;
@@ -159,7 +145,8 @@ fn grub_cfg(plan: &Plan, timeout: u32) -> Result<String, Failure> {
          \x20 }}\n\
          fi\n",
         uuid = filesystem.uuid,
-        terminal = terminal(plan)
+        terminal = terminal(plan),
+        timeout = plan.bootloader.timeout
     ))
 }
 
@@ -173,7 +160,7 @@ fn terminal(plan: &Plan) -> String {
     }
 }
 
-fn with_systemd_boot(context: &Context, plan: &Plan, base: &Base, tree: &Tree) -> Result<(), Failure> {
+fn with_systemd_boot(context: &Context, plan: &Plan, tree: &Tree) -> Result<(), Failure> {
     let missing = || report::plain(FailureKind::Input, "systemd-boot needs an EFI system partition");
     let mut partitions = plan.disk.iter().flat_map(|disk| &disk.partitions);
     let esp = partitions.find(|partition| partition.kind == PartitionKind::Esp).ok_or_else(missing)?;
@@ -184,7 +171,7 @@ fn with_systemd_boot(context: &Context, plan: &Plan, base: &Base, tree: &Tree) -
         fs::read(SYSTEMD_BOOT).explain(FailureKind::Agent, || format!("cannot read {SYSTEMD_BOOT}"))?
     };
     let root = Path::new(paths::TARGET).join(ESP.trim_start_matches('/'));
-    let settings = format!("timeout {}\n", base.bootloader.timeout);
+    let settings = format!("timeout {}\n", plan.bootloader.timeout);
     let files = PLACES.map(|place| (place, loader.as_slice()));
     for (place, content) in
         files.into_iter().chain([("loader/loader.conf", settings.as_bytes()), ("loader/entries.srel", b"type1\n")])
@@ -211,7 +198,9 @@ mod tests {
 
     #[test]
     fn grub_looks_for_its_entries_where_ostree_writes_them() {
-        let text = grub_cfg(&plan(r#"[{"type": "kernel", "options": {"cmdline": ["console=ttyS0"]}}]"#), 3).unwrap();
+        let mut plan = plan(r#"[{"type": "kernel", "options": {"cmdline": ["console=ttyS0"]}}]"#);
+        plan.bootloader.timeout = 3;
+        let text = grub_cfg(&plan).unwrap();
         assert!(
             text.contains("search --no-floppy --fs-uuid --set=root boot\nserial --unit=0 --speed=115200\n"),
             "{text}"

@@ -78,6 +78,7 @@ fn bootloader(plan: &Plan) -> Option<&Bootloader> {
 pub fn arguments(plan: &Plan) -> Vec<String> {
     let kernels = plan.stages.iter().filter_map(|planned| match &planned.stage {
         Stage::Kernel(options) => Some(options.cmdline.clone()),
+        Stage::BootcInstall(options) => Some(options.kernel_args.clone()),
         _ => None,
     });
     kernels.flatten().collect()

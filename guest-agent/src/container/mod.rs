@@ -12,6 +12,7 @@ use crate::report;
 use crate::tree::Tree;
 use nix::errno::Errno;
 use particle_vm_protocol::archive::ALIGNMENT;
+use particle_vm_protocol::message::Built;
 use particle_vm_protocol::{Archive, ArchiveKind, Failure, FailureKind, Plan};
 use std::ffi::OsString;
 use std::fs::File;
@@ -90,10 +91,13 @@ impl From<ArchiveError> for Failure {
 pub struct Archives<'a> {
     context: &'a Context,
     plan: &'a Plan,
-    tree: &'a Tree,
-    disk: File,
+    tree: Tree,
+    /// None where no archive is made, and nothing but a commit.
+    disk: Option<File>,
     /// Seconds since the Unix epoch.
     source_date: u64,
+    /// The commit of the tree, by its ref and its checksum.
+    commit: Option<(String, String)>,
     made: Vec<Archive>,
 }
 
@@ -101,11 +105,10 @@ impl<'a> Archives<'a> {
     /// Of `tree`, whose build began at `begin`.
     ///
     /// # Errors
-    /// When the machine has no disk for them, or the tree cannot be read.
-    pub fn new(context: &'a Context, plan: &'a Plan, tree: &'a Tree, begin: SystemTime) -> Result<Self, Failure> {
-        let path = context.machine().archive.as_ref();
-        let path = path.ok_or_else(|| report::plain(FailureKind::Agent, "the machine has no disk for archives"))?;
-        let disk = File::options().write(true).open(path).map_err(ArchiveError::Write)?;
+    /// When the disk for them or the tree cannot be read.
+    pub fn new(context: &'a Context, plan: &'a Plan, tree: Tree, begin: SystemTime) -> Result<Self, Failure> {
+        let disk = context.machine().archive.as_ref().map(|path| File::options().write(true).open(path));
+        let disk = disk.transpose().map_err(ArchiveError::Write)?;
         let source_date = match plan.source_date {
             Some(time) => time,
             None => {
@@ -113,43 +116,53 @@ impl<'a> Archives<'a> {
                 walk::newest_before(tree.root(), begin, &|| check(context))?
             }
         };
-        Ok(Self { context, plan, tree, disk, source_date, made: Vec::new() })
+        Ok(Self { context, plan, tree, disk, source_date, commit: None, made: Vec::new() })
     }
 
-    /// The time that nothing in them is newer than, in seconds since the Unix epoch.
-    pub fn source_date(&self) -> u64 {
-        self.source_date
-    }
-
-    /// Write the archive of `kind`. For a commit, the ref and the checksum of it are returned.
+    /// Commit the tree to the repository of the build, once.
     ///
     /// # Errors
-    /// When the tree has something that it cannot hold, or the disk is full.
-    pub fn write(&mut self, kind: ArchiveKind) -> Result<Option<(String, String)>, Failure> {
-        let offset = self.made.last().map_or(0, |last| (last.offset + last.length).next_multiple_of(ALIGNMENT));
-        self.disk.seek(SeekFrom::Start(offset)).map_err(ArchiveError::Write)?;
-        let (commit, root) = match kind {
-            ArchiveKind::Tree => (None, self.tree.root()),
+    /// When the tree cannot be committed.
+    pub fn commit(&mut self) -> Result<(), Failure> {
+        if self.commit.is_none() {
+            self.commit = Some(repository::commit(self.context, self.plan, &self.tree, self.source_date)?);
+        }
+        Ok(())
+    }
+
+    /// Write the archive of `kind`.
+    ///
+    /// # Errors
+    /// When the tree has something that it cannot hold, or the disk is full or missing.
+    pub fn write(&mut self, kind: ArchiveKind) -> Result<(), Failure> {
+        let root = match kind {
+            ArchiveKind::Tree => self.tree.root(),
             ArchiveKind::Repository => {
-                let commit = repository::commit(self.context, self.plan, self.tree, self.source_date)?;
-                (Some(commit), Path::new(REPOSITORY))
+                self.commit()?;
+                Path::new(REPOSITORY)
             }
         };
+        let disk = self.disk.as_mut();
+        let disk = disk.ok_or_else(|| report::plain(FailureKind::Agent, "the machine has no disk for archives"))?;
+        let offset = self.made.last().map_or(0, |last| (last.offset + last.length).next_multiple_of(ALIGNMENT));
+        disk.seek(SeekFrom::Start(offset)).map_err(ArchiveError::Write)?;
         let context = self.context;
-        let mut output = BufWriter::with_capacity(BUFFER, &self.disk);
+        let mut output = BufWriter::with_capacity(BUFFER, &*disk);
         tar::write(root, self.source_date, &mut output, &|| check(context))?;
         output.flush().map_err(ArchiveError::Write)?;
         drop(output);
-        self.disk.sync_all().map_err(ArchiveError::Write)?;
-        let end = self.disk.stream_position().map_err(ArchiveError::Write)?;
+        disk.sync_all().map_err(ArchiveError::Write)?;
+        let end = disk.stream_position().map_err(ArchiveError::Write)?;
         self.context.output(format!("{} MiB", (end - offset).div_ceil(1 << 20)));
         self.made.push(Archive { kind, offset, length: end - offset });
-        Ok(commit)
+        Ok(())
     }
 
-    /// What has been written.
-    pub fn finish(self) -> Vec<Archive> {
-        self.made
+    /// Tell what was made.
+    pub fn finish(self, built: &mut Built) {
+        built.source_date = Some(self.source_date);
+        built.commit = self.commit;
+        built.archives = self.made;
     }
 }
 

@@ -1,17 +1,19 @@
-//! Container images as deployments: `/usr` is read-only and updated as a whole.
+//! Systems whose `/usr` is read-only and updated as a whole: deployments of container images and of OSTree commits.
 //!
 //! An engine ([`crate::ostree`], [`crate::bootc`]) puts the image on the disk itself, so that each file is written once.
 //! What the recipe's stages change they change in the deployment, as if it had booted: `/etc` and `/var` can be written to,
 //! everything else comes from the image and cannot.
 
+mod commit;
 mod mounted;
 
+pub use commit::of_commit;
 pub use mounted::{Deployment, only_folder};
 
 use crate::bootc;
 use crate::build;
 use crate::context::Context;
-use crate::disk;
+use crate::disk::{self, Mounted};
 use crate::ostree;
 use crate::paths;
 use crate::report::Explain;
@@ -27,7 +29,7 @@ use std::time::Duration;
 ///
 /// # Errors
 /// The failure of the first step or stage that fails.
-pub fn build(context: &Context, plan: &Plan, base: &Base, disk: &Disk, target: &Path) -> Result<Built, Failure> {
+pub fn of_image(context: &Context, plan: &Plan, base: &Base, disk: &Disk, target: &Path) -> Result<Built, Failure> {
     let sysroot = Path::new(paths::TARGET);
     let deadline = Some(Duration::from_secs(STEP_DEADLINE));
     let mounted =
@@ -36,24 +38,35 @@ pub fn build(context: &Context, plan: &Plan, base: &Base, disk: &Disk, target: &
         context.stage(1, "unpack", deadline, |context| bootc::unpack(context, base))?;
         context.stage(2, "install", deadline, |context| bootc::install(context, sysroot, plan, base))?
     } else {
-        let (reference, settings) =
+        let commit =
             context.stage(1, "import", deadline, |context| ostree::import(context, sysroot, base, disk.size))?;
-        context.stage(2, "deploy", deadline, |context| {
-            ostree::deploy(context, sysroot, plan, base, (&reference, &settings))
-        })?
+        context.stage(2, "deploy", deadline, |context| ostree::deploy(context, sysroot, plan, &commit))?
     };
+    configure(context, plan, (mounted, deployment), 0)
+}
+
+/// Run the stages of `plan` from the one at `first` in a deployment, and make it bootable.
+///
+/// # Errors
+/// The failure of the first one that fails, or of the last step.
+fn configure(
+    context: &Context,
+    plan: &Plan,
+    (mounted, deployment): (Mounted<'_>, Deployment),
+    first: usize,
+) -> Result<Built, Failure> {
     let tree = Tree::open(Path::new(paths::TREE)).explain(FailureKind::Agent, || "cannot open the deployment")?;
     deployment.prepare(&tree)?;
     let others = mounted.mount_others(context, &tree)?;
-    let mut site = Site::new(context, plan);
-    site.enter()?;
+    let mut site = Site::in_deployment(context, plan)?;
     let before = plan.steps_before_stages();
-    for (index, planned) in plan.stages.iter().enumerate() {
+    for (index, planned) in plan.stages.iter().enumerate().skip(first) {
         let deadline = Some(site.deadline(index));
         context.stage(before + index, &planned.title, deadline, |_| site.perform(index))?;
     }
     // An open folder would keep the deployment from being unmounted.
     drop(tree);
+    let deadline = Some(Duration::from_secs(STEP_DEADLINE));
     let (packages, content_bytes) = context.stage(before + plan.stages.len(), "boot", deadline, |context| {
         // In the order in which they have to go when something fails, from the last.
         let (mut mounted, deployment, others) = (mounted, deployment, others);
@@ -61,7 +74,7 @@ pub fn build(context: &Context, plan: &Plan, base: &Base, disk: &Disk, target: &
         deployment.write_fstab(&tree, plan)?;
         let others = others.finish()?;
         let packages = build::packages(&tree)?;
-        mounted.make_bootable(context, plan, base, &tree)?;
+        mounted.make_bootable(context, plan, &tree)?;
         drop(tree);
         deployment.unmount()?;
         Ok((packages, mounted.write_out()? + others))

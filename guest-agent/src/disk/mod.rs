@@ -16,7 +16,7 @@ use crate::tree::{Attributes, Tree};
 use device::Device;
 use mounts::Mounts;
 use particle_vm_protocol::{
-    Backend, Base, Disk, Engine, Failure, FailureKind, FormattedFilesystem, Partition, PartitionKind, Plan,
+    Backend, Disk, Engine, Failure, FailureKind, FormattedFilesystem, Partition, PartitionKind, Plan,
 };
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -174,15 +174,15 @@ impl Mounted<'_> {
     ///
     /// # Errors
     /// When a tool fails, or the disk lacks a partition.
-    pub fn make_bootable(&mut self, context: &Context, plan: &Plan, base: &Base, tree: &Tree) -> Result<(), Failure> {
+    pub fn make_bootable(&mut self, context: &Context, plan: &Plan, tree: &Tree) -> Result<(), Failure> {
         // Where it is mounted in the booted system does not matter here.
         if let Some(esp) = self.partitions.iter().find(|filled| filled.partition.kind == PartitionKind::Esp) {
             self.mounts.add(&Path::new(paths::TARGET).join(ESP.trim_start_matches('/')), esp)?;
         }
-        if base.engine == Engine::Bootc && base.backend == Backend::Composefs {
-            return boot::deployment::set_timeout(base.bootloader.timeout);
+        if plan.base.as_ref().is_some_and(|base| base.engine == Engine::Bootc && base.backend == Backend::Composefs) {
+            return boot::deployment::set_timeout(plan.bootloader.timeout);
         }
-        boot::deployment::install(context, plan, base, tree, self.device.path(), &self.partitions)
+        boot::deployment::install(context, plan, tree, self.device.path(), &self.partitions)
     }
 
     /// Install the bootloader, unmount everything and write it out. Returns how many bytes the files occupy.

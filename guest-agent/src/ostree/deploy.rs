@@ -1,5 +1,6 @@
 //! A commit as a system on the disk: its deployment, and what beside it makes one of it.
 
+use super::Commit;
 use super::import::REPO;
 use super::settings::Settings;
 use crate::boot;
@@ -8,7 +9,7 @@ use crate::deployment::{self, Deployment};
 use crate::process::Command;
 use crate::report::Explain;
 use crate::tree::Tree;
-use particle_vm_protocol::{Base, Failure, FailureKind, Plan};
+use particle_vm_protocol::{Base, Engine, Failure, FailureKind, Plan};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -19,24 +20,20 @@ const ORIGIN: &str = "/scratch/origin";
 /// What `bootc install` writes about the installation, on the root of the disk.
 const ALEPH: &str = "/.bootc-aleph.json";
 
-/// Deploy the commit `reference`.
+/// Deploy a commit: that of the image which the plan starts from, or another.
 ///
 /// # Errors
 /// When ostree refuses, or something cannot be written.
-pub fn deploy(
-    context: &Context,
-    sysroot: &Path,
-    plan: &Plan,
-    base: &Base,
-    (reference, settings): (&str, &Settings),
-) -> Result<Deployment, Failure> {
+pub fn deploy(context: &Context, sysroot: &Path, plan: &Plan, commit: &Commit) -> Result<Deployment, Failure> {
+    let Commit { reference, settings } = commit;
     let at = format!("--sysroot={}", sysroot.display());
     let admin = |verb: &str| Command::new("ostree").args(["admin", verb, &at]);
     context.run(&admin("stateroot-init").arg(&settings.stateroot))?;
     let mut command = admin("deploy").arg(format!("--stateroot={}", settings.stateroot));
     // Without a file ostree writes the name of the commit, which `ostree admin status` and `upgrade` go by: there is none
     // other than this one, until somebody names a place to update from.
-    if let Some(origin) = origin(base) {
+    let image = plan.base.as_ref().filter(|base| base.engine != Engine::Plain);
+    if let Some(origin) = image.and_then(origin) {
         fs::write(ORIGIN, origin).explain(FailureKind::Agent, || format!("cannot write {ORIGIN}"))?;
         command = command.arg(format!("--origin-file={ORIGIN}"));
     }
@@ -50,8 +47,10 @@ pub fn deploy(
         context.run(&Command::new("ostree").args(["config", &repo, "set", "ex-integrity.fsverity", "yes"]))?;
         context.run(&admin("post-copy"))?;
     }
-    let tree = Tree::open(sysroot).explain(FailureKind::Agent, || "cannot open the disk")?;
-    tree.write(ALEPH, aleph(base)?, 0o644)?;
+    if let Some(image) = image {
+        let tree = Tree::open(sysroot).explain(FailureKind::Agent, || "cannot open the disk")?;
+        tree.write(ALEPH, aleph(image)?, 0o644)?;
+    }
     mount(sysroot)
 }
 
@@ -104,8 +103,7 @@ fn aleph(base: &Base) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use particle_vm_protocol::stage::Bootloader;
-    use particle_vm_protocol::{Backend, Engine};
+    use particle_vm_protocol::Backend;
 
     #[test]
     fn an_image_from_no_registry_has_no_origin() {
@@ -119,7 +117,6 @@ mod tests {
             created: 0,
             reference: "oci:image:1".into(),
             origin: String::new(),
-            bootloader: Bootloader::default(),
         };
         let target =
             |base: &Base| serde_json::from_str::<Value>(&aleph(base).unwrap()).unwrap()["target-image"].clone();

@@ -1,9 +1,8 @@
 //! A container image as a commit, stored as bootc's own importer stores it, so that bootc finds what it looks for: one
 //! commit for each layer, named by the digest of its blob, and one of all of them with the manifest in its metadata.
 
-use super::escape;
 use super::filter::Filter;
-use super::settings::{self, Settings};
+use super::{Commit, escape, settings};
 use crate::context::Context;
 use crate::layer::{self, Entry};
 use crate::paths;
@@ -32,20 +31,32 @@ const IMPORTER: &str = concat!("ostree.importer.version=particle-vm ", env!("CAR
 /// Files that container engines mount over while an image is built, and leave behind empty.
 const LEFT_BY_ENGINES: [&str; 2] = ["/usr/etc/hostname", "/usr/etc/resolv.conf"];
 
-/// Make a repository in `sysroot` and commit the image to it. Gives the reference of the commit, and what the image says
-/// about its installation.
+/// Make a repository in `sysroot`.
 ///
 /// # Errors
-/// When a layer is broken, or holds what no commit may have, and when the disk is full.
-pub fn import(context: &Context, sysroot: &Path, base: &Base, largest: u64) -> Result<(String, Settings), Failure> {
-    let repo = sysroot.join(REPO);
-    let ostree = |verb: &str| Command::new("ostree").arg(verb).arg(format!("--repo={}", repo.display()));
+/// When ostree fails.
+pub(super) fn init(context: &Context, sysroot: &Path) -> Result<(), Failure> {
     context.run(&Command::new("ostree").args(["admin", "init-fs", "--modern"]).arg(sysroot))?;
     // What `bootc install` sets: entries name kernels from the root of the disk, and nobody writes to its root.
     for (key, value) in [("bootloader", "none"), ("bootprefix", "true"), ("readonly", "true")] {
-        context.run(&ostree("config").args(["set", &format!("sysroot.{key}"), value]))?;
+        context.run(&ostree(sysroot, "config").args(["set", &format!("sysroot.{key}"), value]))?;
     }
-    let merged = Merged(sysroot.join(MERGED));
+    Ok(())
+}
+
+/// A command for the repository in `sysroot`.
+pub(super) fn ostree(sysroot: &Path, verb: &str) -> Command {
+    Command::new("ostree").arg(verb).arg(format!("--repo={}", sysroot.join(REPO).display()))
+}
+
+/// Make a repository in `sysroot` and commit the image to it.
+///
+/// # Errors
+/// When a layer is broken, or holds what no commit may have, and when the disk is full.
+pub fn import(context: &Context, sysroot: &Path, base: &Base, largest: u64) -> Result<Commit, Failure> {
+    let ostree = |verb: &str| ostree(sysroot, verb);
+    init(context, sysroot)?;
+    let merged = Merged::in_sysroot(sysroot);
     // Those of each layer, by its digest.
     let mut folders = BTreeMap::new();
     for (index, layer) in base.layers.iter().enumerate() {
@@ -70,7 +81,6 @@ pub fn import(context: &Context, sysroot: &Path, base: &Base, largest: u64) -> R
             tree.remove(path)?;
         }
     }
-    check(&tree)?;
     let settings = settings::read(&tree)?;
     let reference = escape::image(&base.reference);
     let metadata = [
@@ -94,7 +104,7 @@ pub fn import(context: &Context, sysroot: &Path, base: &Base, largest: u64) -> R
         .arg(format!("--tree=dir={}", merged.0.display()))
         .arg(format!("--branch={reference}"));
     context.run(&command)?;
-    Ok((reference, settings))
+    Ok(Commit { reference, settings })
 }
 
 fn commit_layer(
@@ -137,34 +147,15 @@ fn set_folder(tree: &Tree, folder: &Entry) -> Result<(), Failure> {
     set.explain(FailureKind::Input, || format!("cannot take `{}` of the layer", layer::shown(&folder.path)))
 }
 
-/// What ostree-admin-deploy(1) asks of a commit, said before it complains in its own words.
-fn check(tree: &Tree) -> Result<(), Failure> {
-    let wrong = |message: String| Err(report::plain(FailureKind::Input, message));
-    let kernels: Vec<_> = tree
-        .names("/usr/lib/modules")?
-        .into_iter()
-        .filter(|release| tree.is_file(&format!("/usr/lib/modules/{release}/vmlinuz")))
-        .collect();
-    match kernels.as_slice() {
-        [] => wrong("the image has no kernel; OSTree looks for /usr/lib/modules/RELEASE/vmlinuz".into()),
-        [release]
-            if !["initramfs.img", "initramfs"]
-                .iter()
-                .any(|name| tree.is_file(&format!("/usr/lib/modules/{release}/{name}"))) =>
-        {
-            wrong(format!("the image has no initramfs; OSTree looks for /usr/lib/modules/{release}/initramfs.img"))
-        }
-        [_] => Ok(()),
-        several => wrong(format!(
-            "the image has {} kernels ({}), and OSTree boots one; remove the others from /usr/lib/modules",
-            several.len(),
-            several.join(", ")
-        )),
+/// The folder in which the layers are put together; removed when dropped.
+pub(super) struct Merged(pub(super) PathBuf);
+
+impl Merged {
+    /// In this sysroot. It is not made yet.
+    pub(super) fn in_sysroot(sysroot: &Path) -> Self {
+        Self(sysroot.join(MERGED))
     }
 }
-
-/// The folder in which the layers are put together; removed when dropped.
-struct Merged(PathBuf);
 
 impl Drop for Merged {
     fn drop(&mut self) {

@@ -57,8 +57,9 @@ struct KargsFile {
 /// Read what the commit in `tree` asks for.
 ///
 /// # Errors
-/// When a file cannot be read or is not what it should be.
+/// When it is none of a bootable system, a file cannot be read, or is not what it should be.
 pub fn read(tree: &Tree) -> Result<Settings, Failure> {
+    kernel(tree)?;
     let mut stateroot = "default".to_owned();
     let (mut kargs, mut deleted) = (Vec::new(), Vec::new());
     for (path, text) in files(tree, &INSTALL)? {
@@ -95,6 +96,32 @@ pub fn read(tree: &Tree) -> Result<Settings, Failure> {
         }
     }
     Ok(Settings { stateroot, kargs, verity })
+}
+
+/// What ostree-admin-deploy(1) asks of a commit, said before it complains in its own words.
+fn kernel(tree: &Tree) -> Result<(), Failure> {
+    let wrong = |message: String| Err(wrong(message));
+    let kernels: Vec<_> = tree
+        .names("/usr/lib/modules")?
+        .into_iter()
+        .filter(|release| tree.is_file(&format!("/usr/lib/modules/{release}/vmlinuz")))
+        .collect();
+    match kernels.as_slice() {
+        [] => wrong("the image has no kernel; OSTree looks for /usr/lib/modules/RELEASE/vmlinuz".into()),
+        [release]
+            if !["initramfs.img", "initramfs"]
+                .iter()
+                .any(|name| tree.is_file(&format!("/usr/lib/modules/{release}/{name}"))) =>
+        {
+            wrong(format!("the image has no initramfs; OSTree looks for /usr/lib/modules/{release}/initramfs.img"))
+        }
+        [_] => Ok(()),
+        several => wrong(format!(
+            "the image has {} kernels ({}), and OSTree boots one; remove the others from /usr/lib/modules",
+            several.len(),
+            several.join(", ")
+        )),
+    }
 }
 
 /// The TOML files in `folders` in the order of their names; of those with one name the first.
@@ -162,6 +189,10 @@ mod tests {
         write("usr/lib/bootc/kargs.d/2.toml", "kargs = [\"d\"]\nmatch-architectures = [\"aarch64\"]\n");
         write("usr/lib/ostree/prepare-root.conf", "[composefs]\nenabled = verity\n");
         let tree = Tree::open(&root).unwrap();
+        assert!(read(&tree).unwrap_err().message.starts_with("the image has no kernel"));
+        write("usr/lib/modules/6.1/vmlinuz", "");
+        assert!(read(&tree).unwrap_err().message.starts_with("the image has no initramfs"));
+        write("usr/lib/modules/6.1/initramfs.img", "");
         let settings = Settings { stateroot: "debian".into(), kargs: vec!["a".into(), "c=1".into()], verity: true };
         assert_eq!(read(&tree).unwrap(), settings);
         write("usr/lib/bootc/kargs.d/3.toml", "kargs = [\"two words\"]\n");

@@ -9,7 +9,7 @@
 //! server the host name, and a package's user may be there already. So past the first such stage only those packages are
 //! taken that stages need for themselves, which do none of that.
 
-use super::{bootloader, debootstrap, locale};
+use super::{bootloader, debootstrap, keymap, locale};
 use particle_vm_protocol::stage::{Apt, Users};
 use particle_vm_protocol::{Failure, FailureKind, Plan, Stage};
 use std::time::Duration;
@@ -93,6 +93,10 @@ impl Ahead {
                 self.settled = true;
                 self.packages.push("tzdata".into());
             }
+            Stage::Keymap(_) => {
+                self.settled = true;
+                self.packages.push(keymap::PACKAGE.into());
+            }
             Stage::Bootloader(options) => {
                 self.selections = bootloader::selections(options);
                 self.packages.extend(bootloader::packages(options).iter().map(|package| (*package).to_owned()));
@@ -115,7 +119,9 @@ impl Ahead {
             | Stage::Copy(_)
             | Stage::Run(_)
             | Stage::Bootc(_)
-            | Stage::Bootupd(_) => {
+            | Stage::BootcInstall(_)
+            | Stage::Bootupd(_)
+            | Stage::OstreeDeploy(_) => {
                 return false;
             }
         }

@@ -44,7 +44,7 @@ pub(super) fn install(site: &mut Site<'_>, packages: &[&str], with_recommends: b
     if packages.is_empty() {
         return Ok(());
     }
-    if site.in_deployment() {
+    if site.in_deployment {
         return Err(read_only(&format!("apt-get install {}", packages.join(" "))));
     }
     if !with_recommends && are_installed(site, packages)? {

@@ -70,7 +70,7 @@ fn add<'a>(list: &str, lines: impl IntoIterator<Item = &'a str>) -> String {
 
 /// Generate locales, installing what does it.
 fn generate(site: &mut Site<'_>, names: &BTreeSet<&str>) -> Result<(), Failure> {
-    if site.in_deployment() {
+    if site.in_deployment {
         return check(site, names);
     }
     let lines: String = names.iter().filter_map(|name| guess(name)).collect();

@@ -14,6 +14,7 @@ mod debootstrap;
 mod files;
 mod hostname;
 mod initramfs;
+mod keymap;
 mod locale;
 mod ostree;
 mod run;
@@ -31,7 +32,7 @@ use crate::paths;
 use crate::process::Command;
 use crate::report::{self, Explain};
 use crate::tree::Tree;
-use particle_vm_protocol::{Engine, Failure, FailureKind, Plan, Stage};
+use particle_vm_protocol::{Failure, FailureKind, Plan, Stage};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -57,6 +58,8 @@ const DPKG_OPTIONS: [&str; 3] = ["force-unsafe-io", "force-confdef", "force-conf
 pub struct Site<'a> {
     context: &'a Context,
     plan: &'a Plan,
+    /// Whether the tree is a deployment, of which only `/etc` and `/var` can be written to.
+    in_deployment: bool,
     inside: Option<Inside>,
     /// What [`sources::state`] was when the package lists in the tree were fetched, if they were.
     lists: Option<String>,
@@ -81,6 +84,7 @@ impl<'a> Site<'a> {
         Self {
             context,
             plan,
+            in_deployment: false,
             inside: None,
             lists: None,
             requested: BTreeSet::new(),
@@ -89,19 +93,29 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// In the deployment that is mounted at [`paths::TREE`].
+    ///
+    /// # Errors
+    /// When it cannot be prepared for running commands in it.
+    pub fn in_deployment(context: &'a Context, plan: &'a Plan) -> Result<Self, Failure> {
+        let mut site = Self { in_deployment: true, ..Self::new(context, plan) };
+        site.enter()?;
+        Ok(site)
+    }
+
     /// Do what the stage at `index` of the plan says.
     ///
     /// # Errors
     /// When it fails.
     pub fn perform(&mut self, index: usize) -> Result<(), Failure> {
         let Some(planned) = self.plan.stages.get(index) else { return Ok(()) };
-        if self.in_deployment() {
+        if self.in_deployment {
             match &planned.stage {
                 Stage::Debootstrap(_) | Stage::Apt(_) | Stage::Bootc(_) | Stage::Bootupd(_) => {
                     return Err(read_only(planned.stage.name()));
                 }
-                // Both are done when the deployment is made and its boot loader installed.
-                Stage::Kernel(_) | Stage::Bootloader(_) => return Ok(()),
+                // They are done when the deployment is made and its boot loader installed.
+                Stage::Kernel(_) | Stage::Bootloader(_) | Stage::BootcInstall(_) => return Ok(()),
                 _ => {}
             }
         }
@@ -113,6 +127,7 @@ impl<'a> Site<'a> {
             Stage::Kernel(options) => apt::install(self, &[&options.package], false),
             Stage::Locale(options) => locale::perform(self, options),
             Stage::Timezone(options) => timezone::perform(self, options),
+            Stage::Keymap(options) => keymap::perform(self, options),
             Stage::Hostname(options) => hostname::perform(self, options),
             Stage::Users(options) => users::perform(self, options),
             Stage::Files(options) => files::perform(self, options),
@@ -128,6 +143,8 @@ impl<'a> Site<'a> {
             Stage::OstreeRemotes(options) => ostree::remotes(self, options),
             // It is made of the finished tree.
             Stage::OstreeCommit(_) => ostree::prepare(self),
+            // Each is a way to a deployment, and nothing that is done in a tree.
+            Stage::BootcInstall(_) | Stage::OstreeDeploy(_) => Ok(()),
         };
         // They may have changed sources, preferences, the packages themselves.
         if let Stage::Sources(_) | Stage::Files(_) | Stage::Copy(_) | Stage::Run(_) = &planned.stage {
@@ -136,9 +153,9 @@ impl<'a> Site<'a> {
         result
     }
 
-    /// Whether the tree is a deployment, of which only `/etc` and `/var` can be written to.
-    fn in_deployment(&self) -> bool {
-        self.plan.base.as_ref().is_some_and(|base| base.engine != Engine::Plain)
+    /// Whether there is a tree.
+    pub fn has_tree(&self) -> bool {
+        self.inside.is_some()
     }
 
     /// How long the stage at `index` of the plan may take. Some do work for later ones, and have their time for it.
@@ -185,13 +202,14 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    /// What comes when all stages have run: the mount table, and the initramfs, which depends on it.
+    /// What comes when all stages have run: the mount table, and the initramfs, which depends on it. A deployment has a
+    /// mount table of its own.
     ///
     /// # Errors
     /// When the initramfs cannot be made.
     pub fn complete(&self) -> Result<(), Failure> {
         let tree = self.tree()?;
-        if let Some(disk) = &self.plan.disk {
+        if let Some(disk) = self.plan.disk.as_ref().filter(|_| self.plan.deploys().is_none()) {
             let table = fstab::merge(&tree.read_text(fstab::PATH)?, disk);
             tree.write(fstab::PATH, table, 0o644)?;
         }

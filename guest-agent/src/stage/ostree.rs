@@ -53,7 +53,10 @@ pub(super) fn pull(site: &Site<'_>, options: &OstreePull) -> Result<(), Failure>
         // Resolved beneath the share; ostree opens it by its name.
         work::open(path, nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY)?;
         let path = format!("{}/{path}", paths::WORK);
-        return run(site, &["pull-local", &depth, "--", &path].into_iter().chain(refs).collect::<Vec<_>>());
+        return run(
+            site,
+            &["pull-local", "--untrusted", &depth, "--", &path].into_iter().chain(refs).collect::<Vec<_>>(),
+        );
     }
     let Some(url) = &options.url else { return Err(wrong("`ostree.pull` takes either `url` or `path`")) };
     let proxy = format!("--set=proxy=http://{}", particle_vm_protocol::GUEST_PROXY_ADDRESS);

@@ -11,7 +11,6 @@ use crate::source::{self, Image, Reference};
 use crate::store::Store;
 use jiff::Timestamp;
 use particle_vm_protocol::frame::MAX_FRAME;
-use particle_vm_protocol::stage::Bootloader;
 use particle_vm_protocol::{Backend, Base, BaseLayer, Engine, share};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -54,6 +53,10 @@ impl Fetched {
         let report = look::look(&image, recipe.engine, events).await?;
         let facts = facts(&image, look::engine(&report, recipe.engine)?, &report)?;
         look::warn(&report, events);
+        if recipe.makes_disk() {
+            let image = report.facts.disk();
+            recipe.settle_image_disk(&image).map_err(|(message, help)| EngineError::ImageDisk { message, help })?;
+        }
         if facts.base.backend == Backend::Composefs {
             recipe.settle_composefs(report.facts.has_unified_kernel())?;
         }
@@ -117,7 +120,6 @@ fn facts(image: &Image, engine: Engine, report: &Report) -> Result<BaseFacts> {
         created: created.map_or(0, |time| time.as_second().max(0)),
         reference: image.reference.clone().public().to_string(),
         origin: image.reference.origin().unwrap_or_default(),
-        bootloader: Bootloader::default(),
     };
     fits(&base)?;
     let layers = report.facts.layers.iter();
@@ -188,7 +190,6 @@ mod tests {
             created: 0,
             reference: String::new(),
             origin: String::new(),
-            bootloader: Bootloader::default(),
         };
         fits(&base).unwrap();
         base.config = "c".repeat(MAX_BASE / 2);

@@ -55,6 +55,14 @@ pub enum EngineError {
     /// No disk can be made of the container image as it is.
     #[error("no engine makes a disk of {} as it is: {}", .0.reference, .0.engine.reason)]
     Unfit(Box<Report>),
+    /// What the image says of its disk cannot be made.
+    #[error("{message}")]
+    ImageDisk {
+        /// What it says, and where.
+        message: String,
+        /// What to do.
+        help: &'static str,
+    },
     /// The image says more of itself than a plan has room for.
     #[error("the manifest and the configuration of the image together are longer than {}", Size(*.most))]
     Documents {
@@ -121,7 +129,11 @@ impl Classify for EngineError {
     fn class(&self) -> Class {
         match self {
             Self::Network { .. } | Self::Untrusted { .. } => Class::Network,
-            Self::Refused { .. } | Self::Unfit(_) | Self::Documents { .. } | Self::Absurd { .. } => Class::Build,
+            Self::Refused { .. }
+            | Self::Unfit(_)
+            | Self::ImageDisk { .. }
+            | Self::Documents { .. }
+            | Self::Absurd { .. } => Class::Build,
             Self::Tests { source, .. } => source.class(),
             Self::SourceDate { .. } => Class::Usage,
             Self::Archives => Class::Internal,
@@ -165,6 +177,7 @@ impl Classify for EngineError {
                  `particle-vm inspect` tells all that is in it"
                     .into(),
             ),
+            Self::ImageDisk { help, .. } => Some((*help).into()),
             Self::Documents { .. } => Some("make the image again with fewer labels and a shorter history".into()),
             Self::Absurd { .. } => {
                 Some("see which of its files are as large as that; holes in files count with what they read as".into())
@@ -188,6 +201,7 @@ impl Classify for EngineError {
             Self::Tests { source, .. } => source.details(),
             Self::Unfit(report) => Some(unfit(report)),
             Self::Documents { .. }
+            | Self::ImageDisk { .. }
             | Self::Absurd { .. }
             | Self::SourceDate { .. }
             | Self::Archives

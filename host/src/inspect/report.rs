@@ -9,6 +9,7 @@ use super::loaders::{Bootupd, Loaders};
 use super::os::{self, OsRelease, Packages, User};
 use super::ostree::Ostree;
 use super::tree::{Kind, Tree};
+use crate::recipe::ImageDisk;
 use serde::Serialize;
 
 /// What `particle-vm inspect` tells of an image; as JSON it is told in `docs/inspect.md`.
@@ -58,8 +59,13 @@ pub struct Facts {
     pub bootupd: Bootupd,
     /// Its bootloaders.
     pub bootloaders: Loaders,
-    /// Files that say how its disk is to be divided.
-    pub disk_config: Vec<String>,
+    /// The file that says how its disk is to be divided.
+    pub disk_config: Option<String>,
+    /// What it says.
+    #[serde(skip)]
+    pub disk_text: Option<String>,
+    /// Settings for bootc-image-builder.
+    pub builder_config: Vec<String>,
     /// Those that people log in as.
     pub users: Vec<User>,
 }
@@ -79,17 +85,20 @@ impl Facts {
         let bootc = Bootc { version: version("bootc"), ..Bootc::of(tree, &config.architecture) };
         let init = ["sbin/init", "usr/sbin/init"].iter().find_map(|path| tree.resolve(path.as_bytes()));
         // As image-builder looks for them: the new folder before the old one.
-        let disk = ["usr/lib/image-builder/bootc", "usr/lib/bootc-image-builder"].into_iter().flat_map(|folder| {
-            let names = ["disk.yaml", "config.toml", "config.json"];
-            names.into_iter().map(move |name| format!("{folder}/{name}"))
-        });
+        let there = |name: &'static str| {
+            let folders = ["usr/lib/image-builder/bootc", "usr/lib/bootc-image-builder"].into_iter();
+            folders.map(move |folder| format!("{folder}/{name}")).filter(|path| tree.has(path))
+        };
+        let disk_config = there("disk.yaml").next();
         Self {
             os_release: OsRelease::of(tree),
             init: init.map(|path| format!("/{}", String::from_utf8_lossy(&path))),
             kernels: kernels::all(tree),
             bootupd: Bootupd::of(tree),
             bootloaders: Loaders::of(tree),
-            disk_config: disk.filter(|path| tree.has(path)).collect(),
+            disk_text: disk_config.as_deref().and_then(|path| tree.text(path)),
+            disk_config,
+            builder_config: there("config.toml").chain(there("config.json")).collect(),
             users: os::users(tree),
             config,
             layers,
@@ -114,6 +123,14 @@ impl Facts {
     /// Whether the kernel that decides how the image boots is a unified one (UAPI.5 Unified Kernel Image).
     pub fn has_unified_kernel(&self) -> bool {
         self.kernel().is_some_and(|kernel| kernel.uki_path.is_some())
+    }
+
+    /// What the image says of its disk.
+    pub fn disk(&self) -> ImageDisk {
+        // A file that is too long to be read is none that can be honoured.
+        let text = self.disk_text.clone().unwrap_or_default();
+        let filesystem = ["/filesystem/root/type", "/root-fs-type"].into_iter().find_map(|key| self.bootc.setting(key));
+        ImageDisk { file: self.disk_config.clone().map(|path| (path, text)), filesystem: filesystem.map(str::to_owned) }
     }
 
     /// Whether a label is there and says something.

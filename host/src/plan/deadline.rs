@@ -11,14 +11,15 @@ const EMULATION: u32 = 6;
 pub fn of(stage: &Stage, emulated: bool) -> Duration {
     let minutes = match stage {
         Stage::Debootstrap(_) | Stage::Apt(_) | Stage::Run(_) | Stage::OstreePull(_) => 30,
-        Stage::Kernel(_) | Stage::Bootc(_) => 20,
-        Stage::Copy(_) | Stage::Bootloader(_) | Stage::Locale(_) => 10,
+        Stage::Kernel(_) | Stage::Bootc(_) | Stage::OstreeDeploy(_) => 20,
+        Stage::Copy(_) | Stage::Bootloader(_) | Stage::Locale(_) | Stage::Keymap(_) => 10,
         Stage::Sources(_)
         | Stage::Timezone(_)
         | Stage::Hostname(_)
         | Stage::Users(_)
         | Stage::Files(_)
         | Stage::Systemd(_)
+        | Stage::BootcInstall(_)
         | Stage::Bootupd(_)
         | Stage::OstreeInit(_)
         | Stage::OstreeConfig(_)

@@ -13,6 +13,7 @@ pub use needs::Needs;
 use crate::error::{Class, Classify};
 use crate::recipe::{Findings, GIB, MIB, Path, Recipe, Size, firmwares, layout, root_argument};
 use particle_vm_protocol::frame::{FrameError, MAX_FRAME};
+use particle_vm_protocol::stage::Bootloader;
 use particle_vm_protocol::{ArchiveKind, Base, FromHost, Job, PartitionKind, Plan, PlannedStage, Stage, frame};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -38,7 +39,7 @@ pub struct HostFacts {
 /// What the host knows of a container image.
 #[derive(Debug, Clone)]
 pub struct BaseFacts {
-    /// The image. What boots it is for the recipe to say.
+    /// The image.
     pub base: Base,
     /// About how many bytes its files take.
     pub content_bytes: u64,
@@ -123,6 +124,7 @@ pub fn plan(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Result
         name: recipe.name.clone(),
         architecture: recipe.architecture.name().into(),
         base,
+        bootloader: bootloader(recipe),
         stages,
         disk,
         archives: archives(recipe),
@@ -136,18 +138,25 @@ pub fn plan(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Result
     Ok(Planned { plan, digest, needs, allow })
 }
 
-/// The container image with what the recipe says about it.
+/// The container image.
 fn base(recipe: &Recipe, facts: &HostFacts) -> Result<Option<Base>, PlanError> {
     let Some(BaseFacts { base, .. }) = &facts.base else { return Ok(None) };
     recipe.fits(base.engine)?;
     let mut base = base.clone();
-    if let Some(bootloader) = recipe.bootloader() {
-        base.bootloader = bootloader.clone();
+    // Only the installed system goes by it.
+    if let Some(target) = recipe.install().and_then(|options| options.target_imgref.as_deref()) {
+        base.reference = format!("docker://{}", target.trim_start_matches("docker://"));
     }
-    let sector_size = recipe.disk.as_ref().map(|disk| disk.sector_size).unwrap_or_default();
-    base.bootloader.firmware = firmwares(Some(&base.bootloader), sector_size);
-    base.bootloader.firmware.sort_unstable();
     Ok(Some(base))
+}
+
+/// What boots a deployment.
+fn bootloader(recipe: &Recipe) -> Bootloader {
+    let mut bootloader = recipe.bootloader().cloned().unwrap_or_default();
+    let sector_size = recipe.disk.as_ref().map(|disk| disk.sector_size).unwrap_or_default();
+    bootloader.firmware = firmwares(Some(&bootloader), sector_size);
+    bootloader.firmware.sort_unstable();
+    bootloader
 }
 
 fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanError> {

@@ -15,6 +15,8 @@ const ALIASES: &[(&str, &str)] = &[
     ("org.osbuild.locale", "locale"),
     ("org.osbuild.debian.timezone", "timezone"),
     ("org.osbuild.timezone", "timezone"),
+    ("org.osbuild.debian.keymap", "keymap"),
+    ("org.osbuild.keymap", "keymap"),
     ("org.osbuild.debian.hostname", "hostname"),
     ("org.osbuild.hostname", "hostname"),
     ("org.osbuild.debian.users", "users"),
@@ -31,6 +33,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("org.osbuild.grub2", "bootloader"),
     ("org.osbuild.bootc", "bootc"),
     ("org.osbuild.bootc.install.config", "bootc"),
+    ("org.osbuild.bootc.install-to-filesystem", "bootc.install"),
     ("org.osbuild.bootupd", "bootupd"),
     ("org.osbuild.bootupd.gen-metadata", "bootupd"),
     ("org.osbuild.ostree.init", "ostree.init"),
@@ -38,6 +41,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("org.osbuild.ostree.pull", "ostree.pull"),
     ("org.osbuild.ostree.remotes", "ostree.remotes"),
     ("org.osbuild.ostree.commit", "ostree.commit"),
+    ("org.osbuild.ostree.deploy", "ostree.deploy"),
 ];
 
 /// The type of stage that `name` is or means.

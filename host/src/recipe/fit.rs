@@ -1,4 +1,4 @@
-//! Whether the stages of a recipe fit the way in which its container image becomes a system.
+//! Whether the stages of a recipe fit the way in which its container image, or a commit, becomes a system.
 
 use super::check::names;
 use super::finding::{Finding, Findings};
@@ -18,8 +18,24 @@ const WRITABLE: [&str; 9] = ["etc", "var", "home", "root", "srv", "opt", "mnt", 
 const LEAST_ESP: Size = Size(128 * MIB);
 const ESP: Size = Size(512 * MIB);
 
-/// The way out for stages that write elsewhere.
-const INSTEAD: &str = "do it in the container image, or write `engine: plain`";
+/// What becomes a deployment, in words.
+struct Source {
+    /// With the article.
+    name: &'static str,
+    /// With the other article.
+    indefinite: &'static str,
+    /// The way out for stages that write elsewhere.
+    instead: &'static str,
+}
+
+const IMAGE: Source = Source {
+    name: "the container image",
+    indefinite: "a container image",
+    instead: "do it in the container image, or write `engine: plain`",
+};
+
+const COMMIT: Source =
+    Source { name: "the commit", indefinite: "a commit", instead: "do it before the stage `ostree.deploy`" };
 
 impl Recipe {
     /// Whether its stages and partitions fit `engine`.
@@ -56,9 +72,10 @@ impl Recipe {
                     findings.push(self.finding(&path, message).help(help));
                 }
                 Stage::Kernel(options) if unified && (!options.cmdline.is_empty() || root_argument.is_some()) => {
-                    let message = "the kernel of the image is a unified one, which has its command line in it";
-                    let path = path.key("options").key("cmdline");
-                    findings.push(self.finding(&path, message).help("write it into the unified kernel of the image"));
+                    findings.push(self.unified(&path.key("options").key("cmdline")));
+                }
+                Stage::BootcInstall(options) if unified && !options.kernel_args.is_empty() => {
+                    findings.push(self.unified(&path.key("options").key("kernel_args")));
                 }
                 _ => {}
             }
@@ -66,6 +83,12 @@ impl Recipe {
         findings.extend(self.esp_for_kernels());
         self.origin.bootloader = Some(own);
         Findings::new(findings).map_or(Ok(()), Err)
+    }
+
+    /// That nobody can add to the command line of the kernel, as is said at `path`.
+    fn unified(&self, path: &Path) -> Finding {
+        let message = "the kernel of the image is a unified one, which has its command line in it";
+        self.finding(path, message).help("write it into the unified kernel of the image")
     }
 
     /// What is wrong with an EFI system partition that has to hold kernels. The one that a blueprint leaves to us becomes
@@ -89,8 +112,11 @@ impl Recipe {
     }
 
     fn fits_plain(&self) -> Vec<Finding> {
-        // What is no disk need not boot.
-        if !self.makes_disk() || self.stages.iter().any(|stage| matches!(stage.stage, Stage::Bootloader(_))) {
+        // What is no disk need not boot, and a commit of it is made to boot.
+        if !self.makes_disk()
+            || self.deploys().is_some()
+            || self.stages.iter().any(|stage| matches!(stage.stage, Stage::Bootloader(_)))
+        {
             return Vec::new();
         }
         let message = "the image becomes a plain system, and no stage makes it boot";
@@ -106,36 +132,55 @@ impl Recipe {
 
     fn fits_deployment(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let mut wrong = |path: &Path, message: String, help: &str| {
-            findings.push(self.finding(path, message).help(help.to_owned()));
-        };
         // At the image, and not at the formats: those of the command line have no place in the recipe.
         for format in self.output.formats.iter().filter(|format| !format.is_disk()) {
             let message = format!("the image is deployed on a disk, and `{format}` is made of a tree of files");
-            wrong(&Path::root().key("base-image"), message, "remove the format, or write `engine: plain`");
+            let finding = self.finding(&Path::root().key("base-image"), message);
+            findings.push(finding.help("remove the format, or write `engine: plain`"));
         }
-        let read_only =
-            |path: &str| format!("`{path}` is read-only in a system that is deployed from a container image");
-        for (index, stage) in self.stages.iter().enumerate() {
+        self.in_deployment(&IMAGE, 0, &mut findings);
+        findings
+    }
+
+    /// Whether its stages and partitions fit a commit that becomes the system, if one does.
+    ///
+    /// # Errors
+    /// With what does not.
+    pub(super) fn fits_commit(&self) -> Result<(), Findings> {
+        let mut findings = Vec::new();
+        if let Some(index) = self.deploys() {
+            self.in_deployment(&COMMIT, index + 1, &mut findings);
+        }
+        Findings::new(findings).map_or(Ok(()), Err)
+    }
+
+    /// What of the partitions, and of the stages from the one at `first`, a deployment of `source` has no place for.
+    fn in_deployment(&self, source: &Source, first: usize, findings: &mut Vec<Finding>) {
+        let Source { name, indefinite, instead } = *source;
+        let mut wrong = |path: &Path, message: String, help: &str| {
+            findings.push(self.finding(path, message).help(help.to_owned()));
+        };
+        let read_only = |path: &str| format!("`{path}` is read-only in a system that is deployed from {indefinite}");
+        for (index, stage) in self.stages.iter().enumerate().skip(first) {
             let path = Path::root().key("stages").index(index);
             let options = path.key("options");
             match &stage.stage {
                 Stage::Apt(_) | Stage::Debootstrap(_) | Stage::Bootc(_) | Stage::Bootupd(_) => {
-                    let name = stage.stage.name();
-                    let message = format!("the stage `{name}` writes to `/usr`, which is the container image's here");
-                    wrong(&path.key("type"), message, INSTEAD);
+                    let stage = stage.stage.name();
+                    let message = format!("the stage `{stage}` writes to `/usr`, which is {name}'s here");
+                    wrong(&path.key("type"), message, instead);
                 }
                 Stage::Kernel(_) if self.is_written(&options.key("package")) => {
-                    let message = "the kernel comes from the container image".to_owned();
+                    let message = format!("the kernel comes from {name}");
                     wrong(&options.key("package"), message, "remove the key; `cmdline` can stay");
                 }
                 Stage::Files(files) => {
                     for file in files.files.keys().filter(|file| !is_writable(file)) {
-                        wrong(&options.key("files").key(file), read_only(file), INSTEAD);
+                        wrong(&options.key("files").key(file), read_only(file), instead);
                     }
                 }
                 Stage::Copy(copy) if !is_writable(&copy.destination) => {
-                    wrong(&options.key("destination"), read_only(&copy.destination), INSTEAD);
+                    wrong(&options.key("destination"), read_only(&copy.destination), instead);
                 }
                 Stage::Users(users) => {
                     let homes = users.users.iter().filter_map(|(name, user)| Some((name, user.home.as_ref()?)));
@@ -154,7 +199,6 @@ impl Recipe {
                 wrong(&path, read_only(point), "mount it beneath `/var`");
             }
         }
-        findings
     }
 }
 

@@ -6,6 +6,7 @@ mod check;
 mod document;
 mod finding;
 mod fit;
+mod image_disk;
 mod layout;
 pub mod limits;
 mod near;
@@ -21,6 +22,7 @@ mod unread;
 mod variables;
 
 pub use finding::{Finding, Findings, Source};
+pub use image_disk::ImageDisk;
 pub use layout::{EDGE, firmwares, layout};
 pub use path::{Path, Step};
 pub use reference::reference;
@@ -33,8 +35,8 @@ pub use types::{
 
 use crate::output::Format;
 use document::MAX_BYTES;
-use particle_vm_protocol::Stage;
-use particle_vm_protocol::stage::Bootloader;
+use particle_vm_protocol::stage::{Bootloader, InstallToFilesystem};
+use particle_vm_protocol::{Engine, Stage};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -84,9 +86,14 @@ fn checked(
     }
     // Only a defect of the schema lets a misfit through to here.
     let mut recipe = Recipe::deserialize(value).map_err(|error| Finding::new(&source, 0..0, error.to_string()))?;
-    let bootloader = recipe.base_image.as_ref().map(|_| Bootloader::default());
+    let deployed = recipe.base_image.is_some() || recipe.deploys().is_some();
+    let bootloader = deployed.then(Bootloader::default);
     let ordered = false;
     recipe.origin = types::Origin { source, root: Some(root), folder: folder.to_owned(), copied, bootloader, ordered };
+    if recipe.install().is_some() {
+        recipe.engine = Some(Engine::Bootc);
+    }
+    recipe.fits_commit()?;
     match recipe.engine {
         Some(engine) => recipe.fits(engine).map(|()| recipe),
         None => Ok(recipe),
@@ -142,7 +149,20 @@ impl Recipe {
         self.output.formats.iter().any(|format| format.is_disk())
     }
 
-    /// The bootloader, if the image gets one: that of the stage, or what boots a container image for which no stage says so.
+    /// What it says of an image that installs itself, in the stage for that.
+    pub fn install(&self) -> Option<&InstallToFilesystem> {
+        self.stages.iter().find_map(|stage| match &stage.stage {
+            Stage::BootcInstall(options) => Some(options),
+            _ => None,
+        })
+    }
+
+    /// Which of its stages makes a commit the system on the disk.
+    pub fn deploys(&self) -> Option<usize> {
+        self.stages.iter().position(|stage| matches!(stage.stage, Stage::OstreeDeploy(_)))
+    }
+
+    /// The bootloader, if the image gets one: that of the stage, or what boots a deployment for which no stage says so.
     pub fn bootloader(&self) -> Option<&Bootloader> {
         self.stages
             .iter()

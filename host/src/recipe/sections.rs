@@ -3,6 +3,7 @@
 use super::path::Path;
 use super::types::{Disk, Network, Output, RecipeStage, Resources, Test};
 use super::unread::Unread;
+use particle_vm_protocol::Engine;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -13,6 +14,8 @@ pub struct Sections {
     pub name: Option<String>,
     /// The container image that it starts from.
     pub base_image: Option<String>,
+    /// How that becomes a system.
+    pub engine: Option<Engine>,
     /// Its stages.
     pub stages: Vec<Section>,
     /// What the build may reach.
@@ -59,6 +62,7 @@ pub fn read(recipe: &Value, unread: Unread) -> Sections {
         tests: recipe["tests"].as_array().into_iter().flatten().map(typed).collect(),
         name: typed(&recipe["name"]),
         base_image: typed(&recipe["base-image"]),
+        engine: typed(&recipe["engine"]),
         network: typed(&recipe["network"]),
         disk: typed(&recipe["disk"]),
         output: typed(&recipe["output"]),

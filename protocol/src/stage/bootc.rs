@@ -87,6 +87,20 @@ impl Composefs {
     }
 }
 
+/// Options of `bootc.install`: the container image installs itself, bootc-install-to-filesystem(8). It is what
+/// `engine: bootc` says, with what else can be said of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct InstallToFilesystem {
+    /// Kernel arguments, beside those of the stage `kernel`.
+    #[serde(default)]
+    pub kernel_args: Vec<String>,
+    /// The image in a registry that the system is updated from, `HOST/NAME:TAG`; without it, the one that it is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_imgref: Option<String>,
+}
+
 /// Options of `bootupd`: what `bootupctl` of the tree installs and updates the bootloader with. It is made of Debian's
 /// packages `grub-efi-amd64-bin`, `grub2-common` and `grub-pc-bin`, 2.14 or newer, and `shim-unsigned` or `shim-signed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

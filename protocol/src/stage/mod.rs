@@ -10,12 +10,14 @@ mod ostree;
 mod packages;
 mod system;
 
-pub use bootc::{Bootc, BootcInstall, Bootupd, Composefs, PrepareRoot};
+pub use bootc::{Bootc, BootcInstall, Bootupd, Composefs, InstallToFilesystem, PrepareRoot};
 pub use bootloader::{Bootloader, BootloaderType, Firmware};
 pub use files::{Copy, File, Files, MAX_DEPTH, MAX_READ, Run};
-pub use ostree::{OstreeCommit, OstreeConfig, OstreeInit, OstreePull, OstreeRemote, OstreeRemotes, RepoMode};
+pub use ostree::{
+    OstreeCommit, OstreeConfig, OstreeDeploy, OstreeInit, OstreePull, OstreeRemote, OstreeRemotes, RepoMode,
+};
 pub use packages::{Apt, Debootstrap, KEYRING_EXTENSIONS, Kernel, Source, Sources, Variant, keyring_extension};
-pub use system::{Group, Hostname, Locale, Systemd, Timezone, User, Users};
+pub use system::{Group, Hostname, Keymap, Locale, Systemd, Timezone, User, Users};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,8 @@ pub enum Stage {
     Locale(Locale),
     /// Set the time zone.
     Timezone(Timezone),
+    /// Set the layout of the keyboard.
+    Keymap(Keymap),
     /// Set the host name.
     Hostname(Hostname),
     /// Create groups, and create or change users.
@@ -52,6 +56,9 @@ pub enum Stage {
     Bootloader(Bootloader),
     /// Give the tree the layout of a bootable container.
     Bootc(Bootc),
+    /// Have the container image install itself.
+    #[serde(rename = "bootc.install")]
+    BootcInstall(InstallToFilesystem),
     /// Prepare bootupd: metadata of the bootloaders that it installs and updates.
     Bootupd(Bootupd),
     /// Make the OSTree repository of the build.
@@ -69,6 +76,9 @@ pub enum Stage {
     /// Commit the tree to the OSTree repository of the build.
     #[serde(rename = "ostree.commit")]
     OstreeCommit(OstreeCommit),
+    /// Make a commit the system on the disk.
+    #[serde(rename = "ostree.deploy")]
+    OstreeDeploy(OstreeDeploy),
 }
 
 impl Stage {
@@ -81,6 +91,7 @@ impl Stage {
             Self::Kernel(_) => "kernel",
             Self::Locale(_) => "locale",
             Self::Timezone(_) => "timezone",
+            Self::Keymap(_) => "keymap",
             Self::Hostname(_) => "hostname",
             Self::Users(_) => "users",
             Self::Files(_) => "files",
@@ -89,12 +100,14 @@ impl Stage {
             Self::Systemd(_) => "systemd",
             Self::Bootloader(_) => "bootloader",
             Self::Bootc(_) => "bootc",
+            Self::BootcInstall(_) => "bootc.install",
             Self::Bootupd(_) => "bootupd",
             Self::OstreeInit(_) => "ostree.init",
             Self::OstreeConfig(_) => "ostree.config",
             Self::OstreePull(_) => "ostree.pull",
             Self::OstreeRemotes(_) => "ostree.remotes",
             Self::OstreeCommit(_) => "ostree.commit",
+            Self::OstreeDeploy(_) => "ostree.deploy",
         }
     }
 }

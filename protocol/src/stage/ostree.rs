@@ -127,6 +127,23 @@ pub struct OstreeCommit {
     pub bootable: bool,
 }
 
+/// Options of `ostree.deploy`: a commit becomes the system on the disk, ostree-admin-deploy(1). The stages after it work in
+/// the deployment, where only `/etc` and `/var` can be written to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct OstreeDeploy {
+    /// The ref of the commit: that of the stage `ostree.commit`, or one that `ostree.pull` has fetched.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// Name of the stateroot, which has the system's `/var`; without it, what the commit says for bootc, or `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stateroot: Option<String>,
+    /// The remote, of a stage `ostree.remotes`, from which the system takes later commits of the ref.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+}
+
 fn yes() -> bool {
     true
 }

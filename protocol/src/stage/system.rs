@@ -24,6 +24,32 @@ pub struct Timezone {
     pub zone: String,
 }
 
+/// Options of `keymap`: the keyboard, keyboard(5).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Keymap {
+    /// Layout of XKB, for instance `de`; several with commas between them, `us,ru`.
+    pub layout: String,
+    /// Variant of the layout, for instance `nodeadkeys`; of several layouts one for each, `,phonetic`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Model of the keyboard; without it, `pc105`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Options of XKB, for instance `grp:alt_shift_toggle`.
+    #[serde(default)]
+    pub options: Vec<String>,
+}
+
+impl Keymap {
+    /// The layouts, each with its variant; that is empty where it has none.
+    pub fn layouts(&self) -> impl Iterator<Item = (&str, &str)> {
+        let variants = self.variant.as_deref().unwrap_or_default().split(',').chain(std::iter::repeat(""));
+        self.layout.split(',').zip(variants)
+    }
+}
+
 /// Options of `hostname`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -18,12 +18,13 @@ pub(super) fn all(look: &mut Look<'_>) {
         let message = format!("a configuration of a bootloader is not used: {}", some_of(&loaders.configs));
         look.note("loader-config", message, "put kernel arguments into /usr/lib/bootc/kargs.d/");
     }
-    if !facts.disk_config.is_empty() {
-        look.note(
-            "disk-config",
-            format!("the image says how its disk is to be divided: {}", some_of(&facts.disk_config)),
-            "`disk` in a recipe says otherwise",
-        );
+    if let Some(file) = &facts.disk_config {
+        let message = format!("the image says how its disk is to be divided: {file}");
+        look.note("disk-config", message, "`disk` with its `partitions` in a recipe says otherwise");
+    }
+    if !facts.builder_config.is_empty() {
+        let message = format!("the image has settings for bootc-image-builder: {}", some_of(&facts.builder_config));
+        look.note("builder-config", message, "they are not read; copy them out, and name them with `--config`");
     }
     stale_fallback(look);
 }

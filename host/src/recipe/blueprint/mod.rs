@@ -86,11 +86,12 @@ const CUSTOMIZATIONS: Keys = Keys {
 type Maker = fn(&mut Reader<'_>, &Node) -> Option<Arc<Node>>;
 
 /// Those, in the order of the stages: accounts come before what belongs to them, folders before what lies in them.
-const MAKERS: [Maker; 8] = [
+const MAKERS: [Maker; 9] = [
     system::kernel,
     system::hostname,
     system::timezone,
     system::locale,
+    system::keymap,
     accounts::stage,
     files::directories,
     files::files,

@@ -12,10 +12,7 @@ const TIMEZONE: Keys = Keys {
     refused: &[("ntpservers", "write `/etc/systemd/timesyncd.conf` with `[[customizations.files]]`")],
 };
 
-const LOCALE: Keys = Keys {
-    taken: &["languages"],
-    refused: &[("keyboard", "write `/etc/default/keyboard` with `[[customizations.files]]`")],
-};
+const LOCALE: Keys = Keys::only(&["languages", "keyboard"]);
 
 const SERVICES: Keys = Keys::only(&["enabled", "disabled", "masked"]);
 
@@ -58,6 +55,12 @@ pub fn locale(reader: &mut Reader<'_>, customizations: &Node) -> Option<Arc<Node
     let options = [("language", Arc::clone(first)), ("generate", others)];
     let options = options.map(|(key, node)| make::entry(key, &languages.key_span, node));
     Some(make::stage("locale", &entry.key_span, options.into()))
+}
+
+/// `customizations.locale.keyboard`. Its other keys are looked at with the languages.
+pub fn keymap(_: &mut Reader<'_>, customizations: &Node) -> Option<Arc<Node>> {
+    let keyboard = get(&get(customizations, "locale")?.node, "keyboard")?;
+    Some(make::stage("keymap", &keyboard.key_span, vec![make::renamed(keyboard, "layout")]))
 }
 
 /// `customizations.services`.

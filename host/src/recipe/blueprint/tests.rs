@@ -6,7 +6,6 @@ use super::*;
 use crate::output::Format;
 use crate::plan::{BaseFacts, HostFacts, Overrides, plan};
 use crate::recipe::{GIB, MIB, Size, Source};
-use particle_vm_protocol::stage::Bootloader;
 use particle_vm_protocol::{Base, Engine, Filesystem, PartitionKind, Stage};
 use std::fmt::Write;
 
@@ -81,6 +80,7 @@ timezone = "Europe/Berlin"
 
 [customizations.locale]
 languages = ["C.UTF-8", "de_DE.UTF-8"]
+keyboard = "de"
 
 [customizations.services]
 enabled = ["ssh"]
@@ -118,8 +118,8 @@ fn a_whole_blueprint_becomes_a_recipe() {
     );
     let stages = stages(&recipe);
     let names: Vec<_> = stages.iter().map(|stage| stage.name()).collect();
-    assert_eq!(names, ["kernel", "hostname", "timezone", "locale", "users", "run", "files", "systemd"]);
-    let (Stage::Kernel(kernel), Stage::Locale(locale), Stage::Users(users)) = (stages[0], stages[3], stages[4]) else {
+    assert_eq!(names, ["kernel", "hostname", "timezone", "locale", "keymap", "users", "run", "files", "systemd"]);
+    let (Stage::Kernel(kernel), Stage::Locale(locale), Stage::Users(users)) = (stages[0], stages[3], stages[5]) else {
         panic!("{stages:?}");
     };
     assert_eq!(kernel.cmdline, ["console=ttyS0", "quiet"]);
@@ -128,7 +128,7 @@ fn a_whole_blueprint_becomes_a_recipe() {
     let user = &users.users["deb"];
     assert_eq!((user.uid, user.gid, user.ssh_keys.len()), (Some(1500), Some(1500), 1));
     assert_eq!(user.description.as_deref(), Some("${NOT_A_VARIABLE}"));
-    let (Stage::Run(run), Stage::Files(files), Stage::Systemd(systemd)) = (stages[5], stages[6], stages[7]) else {
+    let (Stage::Run(run), Stage::Files(files), Stage::Systemd(systemd)) = (stages[6], stages[7], stages[8]) else {
         panic!("{stages:?}");
     };
     let script = "test -d \"/etc/app's\" || mkdir --parents \"/etc/app's\"\nchmod 0750 \"/etc/app's\"\n\
@@ -217,6 +217,7 @@ fn what_cannot_be_honoured_is_refused_by_name() {
             "[customizations.timezone]\nntpservers = [\"ntp.example.org\"]\n",
             "2:1 `customizations.timezone.ntpservers` cannot be honoured | write `/etc/systemd/timesyncd.conf` with `[[customizations.files]]`",
         ),
+        ("[customizations.locale]\nkeyboard = \"uk\"\n", "2:12 there is no keyboard layout `uk` | did you mean `gb`?"),
         (
             "[[customizations.user]]\nname = \"a\"\nexpiredate = 1\n",
             "3:1 `customizations.user.expiredate` cannot be honoured | accounts of an image do not expire; run `chage` in the booted system",

@@ -1,11 +1,13 @@
 //! Disks, containers and archives: which formats there are, and what they ask of the rest of the recipe.
 
 use super::{Checker, names, packages};
+use crate::error::Classify;
 use crate::output::Format;
 use crate::recipe::path::Path;
 use crate::recipe::sections::Sections;
 use crate::recipe::types::{Container, Output};
-use particle_vm_protocol::stage::{Bootc, RepoMode};
+use crate::source::Reference;
+use particle_vm_protocol::stage::{Bootc, InstallToFilesystem, RepoMode};
 use particle_vm_protocol::{Filesystem, Stage};
 
 /// Most labels, variables or arguments of a container: some registries refuse a configuration of more than 4 MiB.
@@ -45,8 +47,8 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     for (index, stage) in stages.iter().enumerate() {
         let path = root.key("stages").index(index);
         match stage {
-            Some(Stage::OstreeCommit(_)) if !repository => {
-                let help = "add the format `ostree-repo`, or remove the stage";
+            Some(Stage::OstreeCommit(_)) if !repository && !stages.iter().flatten().any(|stage| deploys(stage)) => {
+                let help = "add the format `ostree-repo` or a stage `ostree.deploy`, or remove the stage";
                 checker.advise(&path.key("type"), "nobody gets the repository that is committed to", help);
             }
             Some(Stage::OstreeInit(options)) if repository && options.mode == RepoMode::Bare => {
@@ -76,14 +78,19 @@ pub fn without(format: Format, disk: bool, stages: &[&Stage]) -> Option<(String,
     let has = |is: fn(&Stage) -> bool| stages.iter().any(|stage| is(stage));
     if format.is_disk() && !disk {
         Some((format!("the recipe has no `disk` for the format `{format}`"), "give it one, with its `size`"))
-    } else if format.is_disk() && has(|stage| matches!(stage, Stage::Bootc(_))) {
-        let help = "make the container with this recipe, and the disk with another one that has it as `base-image`";
+    } else if format.is_disk() && has(|stage| matches!(stage, Stage::Bootc(_))) && !has(deploys) {
+        let help = "make the container with this recipe, and the disk with another one that has it as `base-image`; or add \
+                    the stages `ostree.commit` and `ostree.deploy`";
         Some((format!("the stage `bootc` makes a container, and `{format}` is a disk"), help))
     } else if format == Format::OstreeRepo && !has(|stage| matches!(stage, Stage::OstreeCommit(_))) {
         Some(("nothing is committed to the repository".into(), "add a stage `ostree.commit`"))
     } else {
         None
     }
+}
+
+fn deploys(stage: &Stage) -> bool {
+    matches!(stage, Stage::OstreeDeploy(_))
 }
 
 /// What only a disk has a use for.
@@ -96,6 +103,10 @@ fn without_disk(checker: &mut Checker<'_>, sections: &Sections, stages: &[Option
             Some(Stage::Bootloader(_)) => {
                 let help = "remove the stage, or add a format that is a disk, for instance `qcow2`";
                 checker.advise(&path.key("type"), "there is no disk for the bootloader", help);
+            }
+            Some(Stage::OstreeDeploy(_)) => {
+                let help = "remove the stage, or add a format that is a disk, for instance `qcow2`";
+                checker.advise(&path.key("type"), "there is no disk for the deployment", help);
             }
             Some(Stage::Kernel(options)) if !bootc && !options.cmdline.is_empty() => {
                 let help = "add a stage `bootc`, which keeps them in the container, or remove the key";
@@ -150,6 +161,25 @@ fn container(checker: &mut Checker<'_>, path: &Path, container: &Container, sect
         for (index, argument) in list.iter().enumerate() {
             if argument.contains('\0') || index == 0 && argument.is_empty() {
                 checker.report(&path.key(key).index(index), "this is not an argument of a program");
+            }
+        }
+    }
+}
+
+/// Options of the stage `bootc.install`.
+pub fn install(checker: &mut Checker<'_>, path: &Path, options: &InstallToFilesystem) {
+    packages::cmdline(checker, &path.key("kernel_args"), &options.kernel_args);
+    if let Some(target) = &options.target_imgref {
+        let place = path.key("target_imgref");
+        match target.parse::<Reference>() {
+            Ok(reference) if reference.origin().is_some() => {}
+            Ok(_) => {
+                let help = "write `HOST/NAME:TAG`; what is in a file cannot be reached from the installed system";
+                checker.advise(&place, format!("`{target}` is in no registry"), help);
+            }
+            Err(error) => {
+                let help = error.advice().unwrap_or_else(|| "write `HOST/NAME:TAG`".into());
+                checker.advise(&place, error.to_string(), help);
             }
         }
     }

@@ -6,6 +6,7 @@ mod credentials;
 mod disk;
 mod files;
 mod folder;
+mod keymap;
 pub(super) mod names;
 mod order;
 mod ostree;
@@ -114,6 +115,7 @@ impl Checker<'_> {
             Stage::Kernel(options) => packages::kernel(self, path, options),
             Stage::Locale(options) => system::locale(self, path, options),
             Stage::Timezone(options) => system::timezone(self, path, options),
+            Stage::Keymap(options) => keymap::keymap(self, path, options),
             Stage::Hostname(options) => system::hostname(self, path, options),
             Stage::Users(options) => system::users(self, path, options),
             Stage::Systemd(options) => system::systemd(self, path, options),
@@ -122,10 +124,12 @@ impl Checker<'_> {
             Stage::Run(options) => files::run(self, path, options),
             Stage::Bootloader(options) => boot::bootloader(self, path, options),
             Stage::Bootc(options) => container::bootc(self, path, options),
+            Stage::BootcInstall(options) => container::install(self, path, options),
             Stage::OstreeConfig(options) => ostree::config(self, path, options),
             Stage::OstreePull(options) => ostree::pull(self, path, options),
             Stage::OstreeRemotes(options) => ostree::remotes(self, path, options),
             Stage::OstreeCommit(options) => ostree::commit(self, path, options),
+            Stage::OstreeDeploy(options) => ostree::deploy(self, path, options),
             // Their options have no values that the shape does not tell.
             Stage::Bootupd(_) | Stage::OstreeInit(_) => {}
         }

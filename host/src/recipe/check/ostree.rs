@@ -1,10 +1,13 @@
 //! The stages of the OSTree repository.
 
 use super::{Checker, names, packages};
+use crate::recipe::near::nearest;
 use crate::recipe::path::Path;
+use crate::recipe::sections::Sections;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use particle_vm_protocol::stage::{OstreeCommit, OstreeConfig, OstreePull, OstreeRemotes};
+use particle_vm_protocol::Stage;
+use particle_vm_protocol::stage::{OstreeCommit, OstreeConfig, OstreeDeploy, OstreePull, OstreeRemotes};
 
 const REF: &str = "letters, digits, `.`, `_` and `-`, in parts between `/`, for instance `particle/13/amd64`";
 
@@ -112,6 +115,38 @@ pub fn commit(checker: &mut Checker<'_>, path: &Path, options: &OstreeCommit) {
             checker.report(&path, "a value is text of at most 100000 bytes");
         }
     }
+}
+
+pub fn deploy(checker: &mut Checker<'_>, path: &Path, options: &OstreeDeploy) {
+    let place = path.key("ref");
+    if !names::ostree_ref(&options.reference) {
+        checker.advise(&place, format!("`{}` is not a ref", options.reference), REF);
+    } else if let Some(known) = refs(checker.sections).filter(|known| !known.contains(&options.reference.as_str())) {
+        let near = nearest(&options.reference, &known).map(|near| format!("did you mean `{near}`?"));
+        let help =
+            near.unwrap_or_else(|| "make it with a stage `ostree.commit`, or fetch it with `ostree.pull`".into());
+        checker.advise(&place, format!("no stage gives the commit `{}`", options.reference), help);
+    }
+    let names = [("stateroot", &options.stateroot, "a stateroot"), ("remote", &options.remote, "a remote")];
+    for (key, name, what) in names {
+        if let Some(name) = name.as_ref().filter(|name| !names::source(name)) {
+            let help = "letters, digits, `_`, `-` and `.`";
+            checker.advise(&path.key(key), format!("`{name}` is not a name of {what}"), help);
+        }
+    }
+}
+
+/// The refs that the repository of the build has, as far as all stages can be read.
+fn refs(sections: &Sections) -> Option<Vec<&str>> {
+    let mut refs = Vec::new();
+    for stage in &sections.stages {
+        match &stage.known()?.stage {
+            Stage::OstreeCommit(options) => refs.push(options.reference.as_str()),
+            Stage::OstreePull(options) => refs.extend(options.refs.iter().map(String::as_str)),
+            _ => {}
+        }
+    }
+    Some(refs)
 }
 
 /// By what a repository is trusted.

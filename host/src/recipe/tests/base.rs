@@ -113,6 +113,34 @@ fn the_composefs_backend_boots_by_systemd_boot() {
 }
 
 #[test]
+fn an_image_installs_itself_by_a_stage() {
+    let text = based(
+        "stages:\n  - type: org.osbuild.bootc.install-to-filesystem\n    options: { kernel_args: [quiet], target_imgref: 'r.example/os:1' }",
+    );
+    let recipe = parse(Source::new("r.yml", text), FilePath::new("."), &BTreeMap::new()).unwrap();
+    assert_eq!(recipe.engine, Some(Engine::Bootc));
+    table(
+        based,
+        &[
+            (
+                "stages: [{ type: kernel }, { type: bootc.install, options: { kernel_args: ['a b'] } }]",
+                "3:36 the image is installed before stages work in it | put the stage first\n3:76 `a b` is not one kernel argument | each argument is an item of the list: `[quiet, console=ttyS0]`",
+            ),
+            (
+                "engine: plain\nstages: [{ type: bootc.install }]",
+                "4:18 the recipe has another `engine` | remove the stage, or write `engine: bootc`",
+            ),
+            (
+                "stages: [{ type: bootc.install, options: { target_imgref: 'oci:a' } }]",
+                "3:59 `oci:a` is in no registry | write `HOST/NAME:TAG`; what is in a file cannot be reached from the installed system",
+            ),
+        ],
+    );
+    let own = "name: x\nstages:\n  - { type: debootstrap, options: { suite: trixie } }\n  - { type: bootc.install }\ndisk: { size: 4GiB }\n";
+    assert_eq!(said(own), "4:13 there is no container image to install | add a `base-image`\n");
+}
+
+#[test]
 fn archives_are_made_of_a_tree_and_not_of_a_deployment() {
     table(
         |lines| based(&format!("engine: native-ostree\n{lines}")),

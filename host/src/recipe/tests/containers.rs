@@ -57,7 +57,7 @@ fn formats_fit_the_stages() {
         |formats| format!("{}disk: {{ size: 4GiB }}\n", container("bootc", &format!("formats: {formats}"))),
         &[(
             "[oci, raw]",
-            "7:18 the stage `bootc` makes a container, and `raw` is a disk | make the container with this recipe, and the disk with another one that has it as `base-image`",
+            "7:18 the stage `bootc` makes a container, and `raw` is a disk | make the container with this recipe, and the disk with another one that has it as `base-image`; or add the stages `ostree.commit` and `ostree.deploy`",
         )],
     );
     table(
@@ -74,7 +74,7 @@ fn formats_fit_the_stages() {
             ("[ostree-repo]", ""),
             (
                 "[tar]",
-                "5:13 nobody gets the repository that is committed to | add the format `ostree-repo`, or remove the stage",
+                "5:13 nobody gets the repository that is committed to | add the format `ostree-repo` or a stage `ostree.deploy`, or remove the stage",
             ),
         ],
     );

@@ -1,6 +1,7 @@
 //! Every finding has its message and its place: tables of small recipes and of what is said about them.
 
 mod base;
+mod commits;
 mod containers;
 mod disk;
 mod files;

@@ -94,23 +94,23 @@ fn stages_have_a_type_and_options() {
         &[
             (
                 "atp, options: { packages: [vim] }",
-                "6:13 there is no stage type `atp` | did you mean `apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`",
+                "6:13 there is no stage type `atp` | did you mean `apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `keymap`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootc.install`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`, `ostree.deploy`",
             ),
             (
                 "org.osbuild.debian.atp",
-                "6:13 there is no stage type `org.osbuild.debian.atp` | did you mean `org.osbuild.debian.apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`",
+                "6:13 there is no stage type `org.osbuild.debian.atp` | did you mean `org.osbuild.debian.apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `keymap`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootc.install`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`, `ostree.deploy`",
             ),
             (
                 "qqqq",
-                "6:13 there is no stage type `qqqq` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`",
+                "6:13 there is no stage type `qqqq` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `keymap`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootc.install`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`, `ostree.deploy`",
             ),
             (
                 "org.osbuild.rpm",
-                "6:13 there is no stage type `org.osbuild.rpm` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`",
+                "6:13 there is no stage type `org.osbuild.rpm` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `keymap`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootc.install`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`, `ostree.deploy`",
             ),
             (
                 "apt-get, options: { packages: [vim] }",
-                "6:13 there is no stage type `apt-get` | did you mean `apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`",
+                "6:13 there is no stage type `apt-get` | did you mean `apt`? types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `keymap`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootc.install`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`, `ostree.deploy`",
             ),
             ("[apt]", "6:7 `type` is the name of a stage, and not a list"),
             (
@@ -158,7 +158,7 @@ fn stages_have_a_type_and_options() {
         &[
             (
                 "options: { packages: [vim] }",
-                "6:5 a stage lacks the key `type` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`",
+                "6:5 a stage lacks the key `type` | types: `debootstrap`, `sources`, `apt`, `kernel`, `locale`, `timezone`, `keymap`, `hostname`, `users`, `files`, `copy`, `run`, `systemd`, `bootloader`, `bootc`, `bootc.install`, `bootupd`, `ostree.init`, `ostree.config`, `ostree.pull`, `ostree.remotes`, `ostree.commit`, `ostree.deploy`",
             ),
             ("apt", "6:5 a stage is a mapping with `type` and `options`, and not a text"),
             ("", "6:5 a stage is a mapping with `type` and `options`, and not empty"),

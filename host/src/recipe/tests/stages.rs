@@ -71,6 +71,14 @@ fn options_of_stages_make_sense() {
                 "6:40 there is no time zone `Europe/Berln` | did you mean `Europe/Berlin`?",
             ),
             (
+                "keymap, options: { layout: 'de-latin1,uk', variant: x }",
+                "6:40 there is no keyboard layout `de-latin1` | did you mean `de`?\n6:40 there is no keyboard layout `uk` | did you mean `gb`?",
+            ),
+            (
+                "keymap, options: { layout: de, variant: 'nodeadkey,x', model: '', options: ['a b'] }",
+                "6:53 the keyboard layout `de` has no variant `nodeadkey` | did you mean `nodeadkeys`?\n6:53 there are more variants than layouts\n6:75 `` is not a keyboard model | for instance `pc105`\n6:89 `a b` is not an option of XKB | letters, digits, `_`, `-` and `:`, for instance `grp:alt_shift_toggle`",
+            ),
+            (
                 "hostname, options: { hostname: my_host }",
                 "6:44 `my_host` is not a host name | letters, digits and hyphens, in parts between dots, at most 64 characters",
             ),

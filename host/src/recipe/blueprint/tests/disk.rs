@@ -30,7 +30,6 @@ fn file_systems_become_partitions() {
         created: 0,
         reference: "oci:./image".into(),
         origin: String::new(),
-        bootloader: Bootloader::default(),
     };
     let facts = HostFacts {
         base: Some(BaseFacts { base, content_bytes: GIB, layer_bytes: GIB }),
