@@ -32,6 +32,7 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
     remove(Path::new(paths::TREE))?;
     remove(Path::new(bootc::IMAGE))?;
     remove(Path::new(REPOSITORY))?;
+    remove(Path::new(deployment::COMMITTED))?;
     let deadline = Some(Duration::from_secs(STEP_DEADLINE));
     let mut site = Site::new(context, plan);
     match plan.base.as_ref().map(|base| (base.engine, base)) {

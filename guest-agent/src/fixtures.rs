@@ -1,6 +1,7 @@
 //! What several modules' tests need.
 #![allow(clippy::unwrap_used, reason = "a fixture that is wrong ends the test")]
 
+use crate::process::reaper;
 use particle_vm_protocol::{
     Disk, Filesystem, FormattedFilesystem, Partition, PartitionKind, Plan, PlannedStage, SectorSize, Stage,
 };
@@ -27,6 +28,19 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// Run a program that has to end well, started and reaped as the agent's own are: the thread that reaps takes every process,
+/// and the standard library would wait for one that is gone. Gives what it has written to its standard output.
+pub fn run(command: &mut std::process::Command) -> Vec<u8> {
+    let folder = Folder::new(&format!("output-{:?}", std::thread::current().id()));
+    let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
+    command.stdin(std::process::Stdio::null()).stdout(file("output")).stderr(file("errors"));
+    let (pid, _) = reaper::spawn(command).unwrap();
+    let status = reaper::wait(pid).unwrap();
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    assert!(status.success(), "{command:?}: {}", String::from_utf8_lossy(&read("errors")));
+    read("output")
 }
 
 /// A partition with a file system whose UUID is `uuid`.

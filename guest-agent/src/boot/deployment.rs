@@ -193,7 +193,7 @@ fn with_systemd_boot(context: &Context, plan: &Plan, tree: &Tree) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{Folder, plan};
+    use crate::fixtures::{self, Folder, plan};
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -230,8 +230,7 @@ mod tests {
         fs::write(at("script"), SYNC).unwrap();
         let mut script = std::process::Command::new("sh");
         script.arg(at("script")).args([at("sys"), at(boot), at("esp")]);
-        let output = script.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fixtures::run(&mut script);
         assert_eq!(fs::read_to_string(at("esp/ostree/debian-1/vmlinuz")).unwrap(), "kernel");
         assert!(at("sys/ostree/boot-1/os/sum/0").is_dir());
         fs::read_to_string(at("esp/loader/entries/ostree-1.conf")).unwrap()

@@ -13,7 +13,7 @@ use crate::report::{self, Explain};
 use crate::stage::apt_conf;
 use crate::tree::Tree;
 use particle_vm_protocol::stage::{Bootloader, BootloaderType};
-use particle_vm_protocol::{Failure, FailureKind, PartitionKind, Plan, Stage};
+use particle_vm_protocol::{Failure, FailureKind, PartitionKind, Plan, PlannedStage, Stage};
 use std::path::Path;
 
 /// What an installation of a bootloader works on.
@@ -76,7 +76,25 @@ fn bootloader(plan: &Plan) -> Option<&Bootloader> {
 
 /// The kernel command line that the recipe asks for.
 pub fn arguments(plan: &Plan) -> Vec<String> {
-    let kernels = plan.stages.iter().filter_map(|planned| match &planned.stage {
+    arguments_of(&plan.stages)
+}
+
+/// What of it a container or a commit brings along: that of the stages before `bootc`, which writes it there.
+pub fn arguments_inside(plan: &Plan) -> Vec<String> {
+    arguments_of(&plan.stages[..bootc(plan).unwrap_or(0)])
+}
+
+/// What of it a deployment is told beside that.
+pub fn arguments_beside(plan: &Plan) -> Vec<String> {
+    arguments_of(&plan.stages[bootc(plan).unwrap_or(0)..])
+}
+
+fn bootc(plan: &Plan) -> Option<usize> {
+    plan.stages.iter().position(|planned| matches!(planned.stage, Stage::Bootc(_)))
+}
+
+fn arguments_of(stages: &[PlannedStage]) -> Vec<String> {
+    let kernels = stages.iter().filter_map(|planned| match &planned.stage {
         Stage::Kernel(options) => Some(options.cmdline.clone()),
         Stage::BootcInstall(options) => Some(options.kernel_args.clone()),
         _ => None,

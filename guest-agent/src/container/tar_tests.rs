@@ -1,6 +1,6 @@
 use super::*;
 use crate::container::walk::newest_before;
-use crate::fixtures::Folder;
+use crate::fixtures::{self, Folder};
 use crate::layer::{Kind, Layer};
 use std::ffi::OsStr;
 use std::fs::{FileTimes, Permissions};
@@ -124,14 +124,12 @@ fn gnu_tar_reads_it() {
     fs::write(&file, archive(folder.path()).unwrap()).unwrap();
     let into = out.path().join("x");
     fs::create_dir(&into).unwrap();
-    let status = Command::new("tar").arg("-xf").arg(&file).arg("-C").arg(&into).status().unwrap();
-    assert!(status.success());
+    fixtures::run(Command::new("tar").arg("-xf").arg(&file).arg("-C").arg(&into));
     for top in ["dev", "run", "tmp"] {
         fs::remove_dir_all(folder.path().join(top)).unwrap();
         fs::remove_dir(into.join(top)).unwrap();
     }
-    let same = Command::new("diff").args(["-r", "--no-dereference"]).arg(folder.path()).arg(&into).output().unwrap();
-    assert!(same.status.success(), "{}", String::from_utf8_lossy(&same.stdout));
+    fixtures::run(Command::new("diff").args(["-r", "--no-dereference"]).arg(folder.path()).arg(&into));
     let (a, b) = (fs::metadata(into.join("etc/b")).unwrap(), fs::metadata(into.join("usr/bin/same")).unwrap());
     assert_eq!(a.ino(), b.ino());
 }

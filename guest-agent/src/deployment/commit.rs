@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// Where the tree stays of which the commit is made. The deployment takes its place.
-const COMMITTED: &str = "/scratch/committed";
+pub(crate) const COMMITTED: &str = "/scratch/committed";
 
 /// Build the image of `plan`, of whose stages those before the one at `index` have run: it deploys. What they have made
 /// is in `site`, if they have made a tree; their build began at `begin`.
@@ -35,9 +35,9 @@ pub fn of_commit(
     let (Some(planned), Some(disk)) = (plan.stages.get(index), &plan.disk) else { return Err(no_disk()) };
     let Stage::OstreeDeploy(options) = &planned.stage else { return Err(no_disk()) };
     let target = build::target(context)?;
-    build::remove(Path::new(COMMITTED))?;
     let step = plan.steps_before_stages() + index;
-    let (system, archives) = context.stage(step, &planned.title, Some(site.deadline(index)), |_| {
+    let own = site.own().clone();
+    let done = context.stage(step, &planned.title, Some(site.deadline(index)), |_| {
         let archives = if site.has_tree() {
             site.complete()?;
             drop(site.leave()?);
@@ -46,16 +46,19 @@ pub fn of_commit(
                 archives.commit()?;
             }
             Some(archives)
-        } else {
+        } else if plan.archives.is_empty() {
             None
+        } else {
+            return Err(report::plain(FailureKind::Input, "no stage makes a tree that an archive could be made of"));
         };
         let mounted = disk::format(context, disk, target, true)?.mount_sysroot()?;
         let sysroot = Path::new(paths::TARGET);
         let commit = ostree::pull(context, sysroot, options)?;
         let deployment = ostree::deploy(context, sysroot, plan, &commit)?;
         Ok(((mounted, deployment), archives))
-    })?;
-    let mut built = configure(context, plan, system, index + 1)?;
+    });
+    let (system, archives) = done.inspect_err(|_| back())?;
+    let mut built = configure(context, plan, system, (index + 1, own))?;
     let after = plan.steps_before_stages() + plan.stages.len() + 1;
     if let Some(mut archives) = archives {
         for (index, &kind) in plan.archives.iter().enumerate() {
@@ -77,6 +80,14 @@ fn aside() -> Result<Tree, Failure> {
     fs::rename(paths::TREE, COMMITTED)
         .and_then(|()| Tree::open(Path::new(COMMITTED)))
         .explain(FailureKind::Agent, || format!("cannot move {} to {COMMITTED}", paths::TREE))
+}
+
+/// Put it back, for a shell in a build that failed.
+fn back() {
+    if Path::new(COMMITTED).exists() {
+        // An empty folder may have come into its place.
+        let _ = fs::rename(COMMITTED, paths::TREE);
+    }
 }
 
 fn no_disk() -> Failure {

@@ -7,6 +7,7 @@
 mod commit;
 mod mounted;
 
+pub(crate) use commit::COMMITTED;
 pub use commit::of_commit;
 pub use mounted::{Deployment, only_folder};
 
@@ -22,6 +23,7 @@ use crate::tree::Tree;
 use particle_vm_protocol::message::Built;
 use particle_vm_protocol::plan::STEP_DEADLINE;
 use particle_vm_protocol::{Base, Disk, Engine, Failure, FailureKind, Plan};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,10 +44,11 @@ pub fn of_image(context: &Context, plan: &Plan, base: &Base, disk: &Disk, target
             context.stage(1, "import", deadline, |context| ostree::import(context, sysroot, base, disk.size))?;
         context.stage(2, "deploy", deadline, |context| ostree::deploy(context, sysroot, plan, &commit))?
     };
-    configure(context, plan, (mounted, deployment), 0)
+    configure(context, plan, (mounted, deployment), (0, BTreeSet::new()))
 }
 
-/// Run the stages of `plan` from the one at `first` in a deployment, and make it bootable.
+/// Run the stages of `plan` from the one at `first` in a deployment, and make it bootable. Those before have put the files
+/// `own` into it.
 ///
 /// # Errors
 /// The failure of the first one that fails, or of the last step.
@@ -53,12 +56,12 @@ fn configure(
     context: &Context,
     plan: &Plan,
     (mounted, deployment): (Mounted<'_>, Deployment),
-    first: usize,
+    (first, own): (usize, BTreeSet<String>),
 ) -> Result<Built, Failure> {
     let tree = Tree::open(Path::new(paths::TREE)).explain(FailureKind::Agent, || "cannot open the deployment")?;
     deployment.prepare(&tree)?;
     let others = mounted.mount_others(context, &tree)?;
-    let mut site = Site::in_deployment(context, plan)?;
+    let mut site = Site::in_deployment(context, plan, own)?;
     let before = plan.steps_before_stages();
     for (index, planned) in plan.stages.iter().enumerate().skip(first) {
         let deadline = Some(site.deadline(index));

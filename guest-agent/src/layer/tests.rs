@@ -1,6 +1,7 @@
 use super::*;
+use crate::fixtures;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 fn header(name: &str, kind: tar::EntryType, size: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
@@ -135,17 +136,10 @@ fn sparse_files_of_gnu_tar_have_their_holes() {
         &["--format=posix", "--sparse-version=0.1"],
         &["--format=posix", "--sparse-version=1.0"],
     ] {
-        let made = Command::new("tar")
-            .args(format)
-            .args(["--sparse", "-C"])
-            .arg(&folder)
-            .args(["-c", "sparse"])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{format:?}");
-        assert!(made.stdout.len() < 100 << 10, "{format:?}");
-        let entries = read(&made.stdout).unwrap();
+        let mut tar = Command::new("tar");
+        let made = fixtures::run(tar.args(format).args(["--sparse", "-C"]).arg(&folder).args(["-c", "sparse"]));
+        assert!(made.len() < 100 << 10, "{format:?}");
+        let entries = read(&made).unwrap();
         assert_eq!((entries.len(), entries[0].0.path.as_slice(), entries[0].0.size), (1, &b"sparse"[..], 3 << 20));
         assert!(entries[0].1 == expected, "{format:?}");
     }

@@ -65,7 +65,7 @@ fn arguments(plan: &Plan, settings: &Settings) -> Result<Vec<String>, Failure> {
     let boot = plan.disk.as_ref().and_then(|disk| disk.mounted_at("/boot")?.filesystem.as_ref());
     arguments.extend(boot.map(|boot| format!("boot=UUID={}", boot.uuid)));
     arguments.extend(settings.kargs.iter().cloned());
-    arguments.extend(boot::arguments(plan));
+    arguments.extend(boot::arguments_beside(plan));
     Ok(arguments)
 }
 

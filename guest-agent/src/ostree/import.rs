@@ -81,7 +81,7 @@ pub fn import(context: &Context, sysroot: &Path, base: &Base, largest: u64) -> R
             tree.remove(path)?;
         }
     }
-    let settings = settings::read(&tree)?;
+    let settings = settings::read(&tree, "the image")?;
     let reference = escape::image(&base.reference);
     let metadata = [
         format!("ostree.manifest-digest={}", base.digest),

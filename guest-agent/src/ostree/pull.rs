@@ -27,7 +27,7 @@ pub fn pull(context: &Context, sysroot: &Path, options: &OstreeDeploy) -> Result
     let files = Merged::in_sysroot(sysroot);
     context.run(&ostree(sysroot, "checkout").args(["--require-hardlinks", &reference]).arg(&files.0))?;
     let tree = Tree::open(&files.0).explain(FailureKind::Agent, || "cannot open the tree of the commit")?;
-    let mut settings = settings::read(&tree)?;
+    let mut settings = settings::read(&tree, "the commit")?;
     if let Some(stateroot) = &options.stateroot {
         settings.stateroot.clone_from(stateroot);
     }

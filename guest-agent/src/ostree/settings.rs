@@ -54,12 +54,12 @@ struct KargsFile {
     match_architectures: Option<Vec<String>>,
 }
 
-/// Read what the commit in `tree` asks for.
+/// Read what the commit in `tree` asks for; `name` is what it is called.
 ///
 /// # Errors
 /// When it is none of a bootable system, a file cannot be read, or is not what it should be.
-pub fn read(tree: &Tree) -> Result<Settings, Failure> {
-    kernel(tree)?;
+pub fn read(tree: &Tree, name: &str) -> Result<Settings, Failure> {
+    kernel(tree, name)?;
     let mut stateroot = "default".to_owned();
     let (mut kargs, mut deleted) = (Vec::new(), Vec::new());
     for (path, text) in files(tree, &INSTALL)? {
@@ -99,7 +99,7 @@ pub fn read(tree: &Tree) -> Result<Settings, Failure> {
 }
 
 /// What ostree-admin-deploy(1) asks of a commit, said before it complains in its own words.
-fn kernel(tree: &Tree) -> Result<(), Failure> {
+fn kernel(tree: &Tree, name: &str) -> Result<(), Failure> {
     let wrong = |message: String| Err(wrong(message));
     let kernels: Vec<_> = tree
         .names("/usr/lib/modules")?
@@ -107,17 +107,17 @@ fn kernel(tree: &Tree) -> Result<(), Failure> {
         .filter(|release| tree.is_file(&format!("/usr/lib/modules/{release}/vmlinuz")))
         .collect();
     match kernels.as_slice() {
-        [] => wrong("the image has no kernel; OSTree looks for /usr/lib/modules/RELEASE/vmlinuz".into()),
+        [] => wrong(format!("{name} has no kernel; OSTree looks for /usr/lib/modules/RELEASE/vmlinuz")),
         [release]
             if !["initramfs.img", "initramfs"]
                 .iter()
                 .any(|name| tree.is_file(&format!("/usr/lib/modules/{release}/{name}"))) =>
         {
-            wrong(format!("the image has no initramfs; OSTree looks for /usr/lib/modules/{release}/initramfs.img"))
+            wrong(format!("{name} has no initramfs; OSTree looks for /usr/lib/modules/{release}/initramfs.img"))
         }
         [_] => Ok(()),
         several => wrong(format!(
-            "the image has {} kernels ({}), and OSTree boots one; remove the others from /usr/lib/modules",
+            "{name} has {} kernels ({}), and OSTree boots one; remove the others from /usr/lib/modules",
             several.len(),
             several.join(", ")
         )),
@@ -189,16 +189,16 @@ mod tests {
         write("usr/lib/bootc/kargs.d/2.toml", "kargs = [\"d\"]\nmatch-architectures = [\"aarch64\"]\n");
         write("usr/lib/ostree/prepare-root.conf", "[composefs]\nenabled = verity\n");
         let tree = Tree::open(&root).unwrap();
-        assert!(read(&tree).unwrap_err().message.starts_with("the image has no kernel"));
+        assert!(read(&tree, "the image").unwrap_err().message.starts_with("the image has no kernel"));
         write("usr/lib/modules/6.1/vmlinuz", "");
-        assert!(read(&tree).unwrap_err().message.starts_with("the image has no initramfs"));
+        assert!(read(&tree, "the image").unwrap_err().message.starts_with("the image has no initramfs"));
         write("usr/lib/modules/6.1/initramfs.img", "");
         let settings = Settings { stateroot: "debian".into(), kargs: vec!["a".into(), "c=1".into()], verity: true };
-        assert_eq!(read(&tree).unwrap(), settings);
+        assert_eq!(read(&tree, "the image").unwrap(), settings);
         write("usr/lib/bootc/kargs.d/3.toml", "kargs = [\"two words\"]\n");
-        assert!(read(&tree).unwrap_err().message.contains("two words"));
+        assert!(read(&tree, "the image").unwrap_err().message.contains("two words"));
         write("usr/lib/bootc/kargs.d/3.toml", "kagrs = []\n");
-        assert!(read(&tree).unwrap_err().message.contains("3.toml"));
+        assert!(read(&tree, "the image").unwrap_err().message.contains("3.toml"));
         std::fs::remove_dir_all(root).unwrap();
     }
 }

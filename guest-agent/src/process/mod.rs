@@ -8,7 +8,7 @@ pub mod accounting;
 mod cgroup;
 mod command;
 pub mod lines;
-mod reaper;
+pub(crate) mod reaper;
 mod run;
 mod spawn;
 

@@ -20,8 +20,8 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Keymap) -> Result<(), Failu
         apt::install(site, &[PACKAGE], false)?;
     } else if !site.has_program("setupcon")? {
         return Err(wrong(format!(
-            "the image has no `{PACKAGE}`, which sets the keyboard at boot, and /usr is read-only; install it in the \
-             container image"
+            "there is no `{PACKAGE}`, which sets the keyboard at boot, and /usr is read-only in a deployment; install it in \
+             the container image, or before the stage that deploys"
         )));
     }
     let tree = site.tree()?;

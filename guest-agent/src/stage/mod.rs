@@ -93,12 +93,12 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// In the deployment that is mounted at [`paths::TREE`].
+    /// In the deployment that is mounted at [`paths::TREE`], to which stages have brought the files `own` already.
     ///
     /// # Errors
     /// When it cannot be prepared for running commands in it.
-    pub fn in_deployment(context: &'a Context, plan: &'a Plan) -> Result<Self, Failure> {
-        let mut site = Self { in_deployment: true, ..Self::new(context, plan) };
+    pub fn in_deployment(context: &'a Context, plan: &'a Plan, own: BTreeSet<String>) -> Result<Self, Failure> {
+        let mut site = Self { in_deployment: true, own, ..Self::new(context, plan) };
         site.enter()?;
         Ok(site)
     }
@@ -151,6 +151,11 @@ impl<'a> Site<'a> {
             self.requested.clear();
         }
         result
+    }
+
+    /// The paths that the recipe itself has put into the tree.
+    pub fn own(&self) -> &BTreeSet<String> {
+        &self.own
     }
 
     /// Whether there is a tree.
@@ -267,8 +272,8 @@ fn no_tree() -> Failure {
 /// Why a stage that installs something cannot work in a deployment.
 fn read_only(what: &str) -> Failure {
     wrong(format!(
-        "`{what}` would have to write to /usr, which comes from the container image and is read-only; install it there, \
-         or build with the engine `plain`"
+        "`{what}` would have to write to /usr, which is read-only in a deployment; do it in the container image, or before \
+         the stage that deploys"
     ))
 }
 

@@ -54,7 +54,7 @@ pub struct Build {
     /// Sign the OSTree commit of the format `ostree-repo` with this private ed25519 key
     ///
     /// A file of `openssl genpkey -algorithm ed25519`, or OSTree's 64 bytes in base64. The VM does not get to see it.
-    #[arg(long, value_name = "KEY", env = "PARTICLE_VM_SIGN")]
+    #[arg(long, value_name = "KEY")]
     pub sign: Option<PathBuf>,
 
     /// What to do when a stage fails

@@ -176,9 +176,9 @@ fn apart(recipe: &Recipe, places: &[(&Path, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// Whether the mirror of the build is written into the image: those of `sources` without an address.
+/// Whether the mirror of the build is used, or written into the image: that of `sources` without an address.
 fn takes_mirror(recipe: &Recipe) -> bool {
-    recipe.base_image.is_none() || recipe.stages.iter().any(|stage| matches!(stage.stage, Stage::Sources(_)))
+    recipe.stages.iter().any(|stage| matches!(stage.stage, Stage::Debootstrap(_) | Stage::Sources(_)))
 }
 
 fn names_mirror(recipe: &Recipe) -> bool {

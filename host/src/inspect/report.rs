@@ -127,10 +127,9 @@ impl Facts {
 
     /// What the image says of its disk.
     pub fn disk(&self) -> ImageDisk {
-        // A file that is too long to be read is none that can be honoured.
-        let text = self.disk_text.clone().unwrap_or_default();
         let filesystem = ["/filesystem/root/type", "/root-fs-type"].into_iter().find_map(|key| self.bootc.setting(key));
-        ImageDisk { file: self.disk_config.clone().map(|path| (path, text)), filesystem: filesystem.map(str::to_owned) }
+        let file = self.disk_config.clone().map(|path| (path, self.disk_text.clone()));
+        ImageDisk { file, filesystem: filesystem.map(str::to_owned) }
     }
 
     /// Whether a label is there and says something.

@@ -11,7 +11,9 @@ const EMULATION: u32 = 6;
 pub fn of(stage: &Stage, emulated: bool) -> Duration {
     let minutes = match stage {
         Stage::Debootstrap(_) | Stage::Apt(_) | Stage::Run(_) | Stage::OstreePull(_) => 30,
-        Stage::Kernel(_) | Stage::Bootc(_) | Stage::OstreeDeploy(_) => 20,
+        Stage::Kernel(_) | Stage::Bootc(_) => 20,
+        // The initramfs, the commit, the disk and the deployment.
+        Stage::OstreeDeploy(_) => 60,
         Stage::Copy(_) | Stage::Bootloader(_) | Stage::Locale(_) | Stage::Keymap(_) => 10,
         Stage::Sources(_)
         | Stage::Timezone(_)

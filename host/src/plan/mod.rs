@@ -12,6 +12,7 @@ pub use needs::Needs;
 
 use crate::error::{Class, Classify};
 use crate::recipe::{Findings, GIB, MIB, Path, Recipe, Size, firmwares, layout, root_argument};
+use crate::source::Reference;
 use particle_vm_protocol::frame::{FrameError, MAX_FRAME};
 use particle_vm_protocol::stage::Bootloader;
 use particle_vm_protocol::{ArchiveKind, Base, FromHost, Job, PartitionKind, Plan, PlannedStage, Stage, frame};
@@ -144,8 +145,10 @@ fn base(recipe: &Recipe, facts: &HostFacts) -> Result<Option<Base>, PlanError> {
     recipe.fits(base.engine)?;
     let mut base = base.clone();
     // Only the installed system goes by it.
-    if let Some(target) = recipe.install().and_then(|options| options.target_imgref.as_deref()) {
-        base.reference = format!("docker://{}", target.trim_start_matches("docker://"));
+    if let Some(target) = recipe.install().and_then(|options| options.target_imgref.as_deref())
+        && let Ok(target) = target.parse::<Reference>()
+    {
+        base.reference = target.to_string();
     }
     Ok(Some(base))
 }
@@ -175,7 +178,10 @@ fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanE
                     source.uris.push(mirror.clone().ok_or(PlanError::NoMirror)?);
                 }
             }
-            Stage::Kernel(options) => options.cmdline.extend(root_argument.clone()),
+            // What is committed has any root.
+            Stage::Kernel(options) if recipe.deploys().is_none_or(|deploy| index > deploy) => {
+                options.cmdline.extend(root_argument.clone());
+            }
             Stage::Bootloader(options) => {
                 options.firmware = firmwares(Some(options), disk.map(|disk| disk.sector_size).unwrap_or_default());
                 options.firmware.sort_unstable();

@@ -1,7 +1,7 @@
 //! What a build takes of the host.
 
 use super::*;
-use crate::output::Format;
+use crate::recipe::RecipeStage;
 use particle_vm_protocol::stage::Variant;
 
 /// What a build takes of the host.
@@ -42,7 +42,8 @@ pub fn needs(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Needs
     let base = facts.base.as_ref().map_or(0, |facts| facts.content_bytes);
     // The tree cannot outgrow the disk; beside it lie the packages and what scripts leave for a while.
     let least = if disk.is_some() { 4 * GIB } else { TREE.saturating_add(base) };
-    let repository = if recipe.output.formats.contains(&Format::OstreeRepo) { GIB.max(target_bytes) } else { 0 };
+    let in_repository = |stage: &RecipeStage| matches!(stage.stage, Stage::OstreeCommit(_) | Stage::OstreePull(_));
+    let repository = if recipe.stages.iter().any(in_repository) { GIB.max(target_bytes) } else { 0 };
     let scratch = resources.scratch.map_or((target_bytes + 2 * GIB + repository).max(least), |size| size.0);
     let scratch_bytes = overrides.scratch_bytes.unwrap_or(scratch).next_multiple_of(MIB);
     let holds = if disk.is_some() { target_bytes } else { scratch_bytes };
@@ -80,6 +81,8 @@ fn content(recipe: &Recipe) -> u64 {
         Stage::Bootloader(_) => 100 * MIB,
         // The initramfs.
         Stage::Bootc(_) => 60 * MIB,
+        // What it fetches is not known; a system has so much at least.
+        Stage::OstreePull(_) => GIB,
         _ => MIB,
     });
     stages.sum::<u64>().saturating_add(recipe.copied())

@@ -127,10 +127,16 @@ impl Recipe {
         let disk = self.disk.is_some() || self.base_image.is_some();
         let wrong = formats.iter().enumerate().filter_map(|(index, format)| {
             let (message, help) = check::unfit(*format, &formats[..index], self.disk.as_ref())
-                .or_else(|| check::without(*format, disk, &stages))?;
+                .or_else(|| check::without(*format, (disk, self.base_image.is_some()), &stages))?;
             Some(Finding::of_file(self.origin.source.name(), format!("`--format {format}`: {message}")).help(help))
         });
-        Findings::new(wrong.collect()).map_or(Ok(()), Err)
+        let mut wrong: Vec<_> = wrong.collect();
+        if self.deploys().is_some() && !formats.is_empty() && !formats.iter().any(|format| format.is_disk()) {
+            let finding =
+                Finding::of_file(self.origin.source.name(), "`--format`: there is no disk for the deployment");
+            wrong.push(finding.help("name a format that is a disk too, for instance `qcow2`"));
+        }
+        Findings::new(wrong).map_or(Ok(()), Err)
     }
 
     /// A finding about the value at `path`, made after the recipe was read.

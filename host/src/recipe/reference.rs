@@ -35,6 +35,9 @@ the disk is made of the tree, and the bootloader installed on it. Packages of se
 the first of these stages, where nothing that stands between them can tell the difference; that one then has the
 `timeout` of all of them.
 
+The stage `ostree.deploy` ends the work on the tree: a commit of it, or one that was fetched, becomes the system on the
+disk. The stages after it change `/etc` and `/var` of that system and nothing else; `bootloader` is one of them.
+
 With a `base-image` the tree is that of a container image, and `engine` says how it becomes a system. With `plain` its
 files are those of the disk, and the stages go on with them as with those of `debootstrap`; one of them has to be
 `bootloader`. With `native-ostree` it is deployed as OSTree does it: `/usr` is the image's and read-only, and stages change

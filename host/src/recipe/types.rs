@@ -39,8 +39,8 @@ pub struct Recipe {
     /// How the container image becomes a system; without it, as the image asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Engine>,
-    /// What is done, in this order. The first stage is `debootstrap`, unless there is a `base-image`; then there need be
-    /// no stage.
+    /// What is done, in this order. The first stage is `debootstrap`, unless there is a `base-image`, with which there need
+    /// be no stage, or a commit is fetched and deployed.
     #[serde(default)]
     pub stages: Vec<RecipeStage>,
     /// The disk that is made. With a `base-image` it may be left out. Containers and archives have none.
@@ -68,7 +68,7 @@ pub(super) struct Origin {
     pub(super) root: Option<Arc<Node>>,
     pub(super) folder: PathBuf,
     pub(super) copied: u64,
-    /// What boots a container image for which no stage says so.
+    /// What boots a container image or a commit for which no stage says so.
     pub(super) bootloader: Option<Bootloader>,
     /// Whether nobody has written it: it follows from an image that the command line names.
     pub(super) ordered: bool,

@@ -25,7 +25,7 @@ pub(super) fn write(site: &Site<'_>, options: &Bootc, modules: &[&str]) -> Resul
     let tree = site.tree()?;
     tree.write(PREPARE_ROOT, prepare_root(&options.prepare_root), 0o644)?;
     tree.write(DRACUT, dracut(modules), 0o644)?;
-    let mut kargs = boot::arguments(site.plan);
+    let mut kargs = boot::arguments_inside(site.plan);
     kargs.extend(options.kargs.iter().cloned());
     if !kargs.is_empty() {
         tree.write(KARGS, format!("kargs = {}\n", list(&kargs)), 0o644)?;

@@ -164,7 +164,7 @@ fn version(site: &Site<'_>, package: &str) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::Folder;
+    use crate::fixtures::{self, Folder};
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
@@ -182,7 +182,7 @@ mod tests {
         for _ in 0..2 {
             let mut command = std::process::Command::new("sh");
             command.arg(&script).args(["--target", "i386-pc", "--boot-directory"]).arg(&boot).arg("/dev/vdb");
-            assert!(command.env("PATH", &path).status().unwrap().success());
+            fixtures::run(command.env("PATH", &path));
             let told = fs::read_to_string(boot.join("grub2/told")).unwrap();
             assert_eq!(told, format!("--target i386-pc --boot-directory {} /dev/vdb\n", boot.display()));
             assert_eq!(fs::read_link(boot.join("grub")).unwrap().as_os_str(), "grub2");

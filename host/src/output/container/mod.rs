@@ -160,10 +160,7 @@ impl<'a> Maker<'a> {
         let work = Work::start(move |watch| {
             let source = layer::Source::new(Handle::open(disk)?, archive, watch);
             repository::unpack(source, &target)?;
-            match (&contents.key, &contents.commit) {
-                (Some(key), Some((_, checksum))) => signature::sign(&target, checksum, key),
-                _ => Ok(()),
-            }
+            contents.key.as_ref().map_or(Ok(()), |key| signature::sign(&target, contents.commit.as_ref(), key))
         });
         work.finish(path, &step).await?;
         step.finish();

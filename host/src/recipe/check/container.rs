@@ -7,8 +7,8 @@ use crate::recipe::path::Path;
 use crate::recipe::sections::Sections;
 use crate::recipe::types::{Container, Output};
 use crate::source::Reference;
-use particle_vm_protocol::stage::{Bootc, InstallToFilesystem, RepoMode};
-use particle_vm_protocol::{Filesystem, Stage};
+use particle_vm_protocol::stage::{Bootc, InstallToFilesystem, OstreeCommit, RepoMode};
+use particle_vm_protocol::{ArchiveKind, Filesystem, Stage};
 
 /// Most labels, variables or arguments of a container: some registries refuse a configuration of more than 4 MiB.
 const MOST: usize = 1000;
@@ -36,9 +36,12 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     // One that cannot be read may be the one that is missing.
     let known: Option<Vec<&Stage>> = stages.iter().copied().collect();
     for (index, format) in formats.iter().enumerate() {
-        if let Some((message, help)) = known.as_ref().and_then(|stages| without(*format, true, stages)) {
+        if let Some((message, help)) = known.as_ref().and_then(|stages| without(*format, (true, based), stages)) {
             checker.advise(&list.index(index), message, help);
         }
+    }
+    if let Some(stages) = &known {
+        for_nobody(checker, stages, &formats, based);
     }
     if !with_disk {
         without_disk(checker, sections, &stages);
@@ -47,7 +50,9 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     for (index, stage) in stages.iter().enumerate() {
         let path = root.key("stages").index(index);
         match stage {
-            Some(Stage::OstreeCommit(_)) if !repository && !stages.iter().flatten().any(|stage| deploys(stage)) => {
+            Some(Stage::OstreeCommit(commit))
+                if !repository && !stages.iter().flatten().any(|s| deploys(s, commit)) =>
+            {
                 let help = "add the format `ostree-repo` or a stage `ostree.deploy`, or remove the stage";
                 checker.advise(&path.key("type"), "nobody gets the repository that is committed to", help);
             }
@@ -73,24 +78,54 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     }
 }
 
-/// What `format` lacks in a recipe with these stages, and what to do.
-pub fn without(format: Format, disk: bool, stages: &[&Stage]) -> Option<(String, &'static str)> {
+/// What `format` lacks in a recipe with these stages, and what to do. It may have a `disk`, and be `based` on an image.
+pub fn without(format: Format, (disk, based): (bool, bool), stages: &[&Stage]) -> Option<(String, &'static str)> {
     let has = |is: fn(&Stage) -> bool| stages.iter().any(|stage| is(stage));
     if format.is_disk() && !disk {
         Some((format!("the recipe has no `disk` for the format `{format}`"), "give it one, with its `size`"))
-    } else if format.is_disk() && has(|stage| matches!(stage, Stage::Bootc(_))) && !has(deploys) {
+    } else if format.is_disk() && has(|stage| matches!(stage, Stage::Bootc(_))) && !has(is_deployment) {
         let help = "make the container with this recipe, and the disk with another one that has it as `base-image`; or add \
                     the stages `ostree.commit` and `ostree.deploy`";
         Some((format!("the stage `bootc` makes a container, and `{format}` is a disk"), help))
     } else if format == Format::OstreeRepo && !has(|stage| matches!(stage, Stage::OstreeCommit(_))) {
         Some(("nothing is committed to the repository".into(), "add a stage `ostree.commit`"))
+    } else if format.archive() == Some(ArchiveKind::Tree)
+        && !based
+        && !has(|stage| matches!(stage, Stage::Debootstrap(_)))
+    {
+        Some((format!("`{format}` is made of a tree of files, and no stage makes one"), "remove the format"))
     } else {
         None
     }
 }
 
-fn deploys(stage: &Stage) -> bool {
+fn is_deployment(stage: &Stage) -> bool {
     matches!(stage, Stage::OstreeDeploy(_))
+}
+
+/// Whether it makes this commit the system.
+fn deploys(stage: &Stage, commit: &OstreeCommit) -> bool {
+    matches!(stage, Stage::OstreeDeploy(options) if options.reference == commit.reference)
+}
+
+/// A tree that is made and then left for another one, and a commit that has no kernel where OSTree looks for it.
+fn for_nobody(checker: &mut Checker<'_>, stages: &[&Stage], formats: &[Format], based: bool) {
+    let Some(deploy) = stages.iter().position(|stage| is_deployment(stage)) else { return };
+    let has = |is: fn(&Stage) -> bool| stages.iter().any(|stage| is(stage));
+    let path = Path::root().key("stages").index(deploy).key("type");
+    let tree = based || has(|stage| matches!(stage, Stage::Debootstrap(_)));
+    let commits = has(|stage| matches!(stage, Stage::OstreeCommit(_)));
+    let archived = formats.iter().any(|format| format.archive() == Some(ArchiveKind::Tree));
+    if tree && !commits && !archived {
+        let help = "add a stage `ostree.commit` before it, or remove the stages that make the tree";
+        checker.advise(&path, "what is deployed was committed elsewhere, and nothing is made of the tree", help);
+    }
+    let laid_out = |stage: &Stage| matches!(stage, Stage::Bootc(_) | Stage::Run(_) | Stage::Copy(_) | Stage::Files(_));
+    if commits && !based && !has(laid_out) {
+        let help =
+            "add a stage `bootc` before `ostree.commit`: it puts kernel and initramfs where OSTree looks for them";
+        checker.advise(&path, "the kernel of Debian's packages lies in /boot, which is no part of a commit", help);
+    }
 }
 
 /// What only a disk has a use for.

@@ -7,7 +7,7 @@ use crate::recipe::rootflags;
 use crate::recipe::sections::{Section, Sections};
 use crate::recipe::size::{GIB, MIB, Size};
 use crate::recipe::types::{Disk, Partition};
-use particle_vm_protocol::stage::Variant;
+use particle_vm_protocol::stage::{Bootloader, Variant};
 use particle_vm_protocol::{PartitionKind, Stage};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -27,6 +27,10 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     let path = Path::root().key("disk");
     let sizes_fit = sizes(checker, &path, disk, sections);
     filesystem(checker, &path.key("filesystem"), disk);
+    // A deployment gets one without a stage, too.
+    let deploy = sections.stages.iter().position(|stage| stage.kind.as_deref() == Some("ostree.deploy"));
+    let own = Bootloader::default();
+    let readable = readable.or(deploy.filter(|_| !written).map(|index| (index, &own)));
     let bootloader = readable.map(|(_, options)| options);
     // Without the bootloader's options the default partitions are not known.
     if disk.partitions.is_none() && written && bootloader.is_none() {
@@ -84,9 +88,10 @@ fn filesystem(checker: &mut Checker<'_>, path: &Path, disk: &Disk) {
 fn flags_of_root(checker: &mut Checker<'_>, list: &Path, partitions: &[Partition], sections: &Sections) {
     let Some(index) = partitions.iter().position(|partition| partition.kind == PartitionKind::Root) else { return };
     let root = &partitions[index];
-    // A stage of a type that nobody knows may be meant for one.
+    // A stage of a type that nobody knows may be meant for one. What stands before a deployment is of the commit.
     let kernel = |stage: &Section| stage.stage.is_none() || stage.kind.as_deref() == Some("kernel");
-    let kernel = sections.stages.iter().any(kernel);
+    let deploy = sections.stages.iter().position(|stage| stage.kind.as_deref() == Some("ostree.deploy"));
+    let kernel = sections.stages.iter().skip(deploy.unwrap_or(0)).any(kernel);
     for (option, name) in root.options.iter().enumerate() {
         if !kernel && rootflags::at_first_mount(root.filesystem, name) {
             let message = format!("the kernel has to be told `{name}`, and no stage sets its arguments");

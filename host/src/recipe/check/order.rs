@@ -162,7 +162,7 @@ fn without_apt(checker: &mut Checker<'_>, sections: &Sections, tree: usize) {
         .enumerate()
         .skip(tree)
         .filter_map(|(index, stage)| Some((index, stage.kind.as_deref()?)))
-        .find(|(_, kind)| matches!(*kind, "apt" | "kernel" | "locale" | "bootloader"));
+        .find(|(_, kind)| matches!(*kind, "apt" | "kernel" | "locale" | "keymap" | "bootloader"));
     if let Some((index, kind)) = user {
         let path = Path::root().key("stages").index(index).key("type");
         let help = "use the variant `minbase`, or add `apt` to its `include`";

@@ -134,6 +134,25 @@ pub fn deploy(checker: &mut Checker<'_>, path: &Path, options: &OstreeDeploy) {
             checker.advise(&path.key(key), format!("`{name}` is not a name of {what}"), help);
         }
     }
+    if let Some((remote, known)) = options.remote.as_ref().zip(remotes_of(checker.sections))
+        && !known.contains(&remote.as_str())
+    {
+        let near = nearest(remote, &known).map(|near| format!("did you mean `{near}`?"));
+        let help = near.unwrap_or_else(|| "name it in the stage `ostree.remotes`".into());
+        checker.advise(&path.key("remote"), format!("there is no remote `{remote}`"), help);
+    }
+}
+
+/// The remotes of the system, as far as all stages can be read; none where no stage sets any, so that a commit may have its
+/// own.
+fn remotes_of(sections: &Sections) -> Option<Vec<&str>> {
+    let mut names = None;
+    for stage in &sections.stages {
+        if let Stage::OstreeRemotes(options) = &stage.known()?.stage {
+            names.get_or_insert_with(Vec::new).extend(options.remotes.iter().map(|remote| remote.name.as_str()));
+        }
+    }
+    names
 }
 
 /// The refs that the repository of the build has, as far as all stages can be read.

@@ -86,6 +86,25 @@ fn a_deployment_needs_its_commit_and_a_disk() {
             ),
         ],
     );
+    let tree = fetched(&format!("  - {{ type: debootstrap, options: {{ suite: trixie }} }}\n{PULL}\n{DEPLOY}"));
+    assert!(said(&tree).contains("nothing is made of the tree"), "{}", said(&tree));
+    assert!(
+        said(&format!("{}output: {{ formats: [raw, tar] }}\n", fetched(&format!("{PULL}\n{DEPLOY}"))))
+            .contains("no stage makes one")
+    );
+    let bare = deployed(INIT, NAMED).replace("type: bootc", "type: hostname, options: { hostname: a }");
+    assert!(said(&bare).contains("add a stage `bootc` before `ostree.commit`"), "{}", said(&bare));
+    let other = deployed(
+        "ostree.remotes, options: { remotes: [{ name: upd, url: 'https://a.example/', unsigned: true }] }",
+        NAMED,
+    );
+    let other = other.replace("deploy, options: { ref: a/b", "deploy, options: { ref: a/b, remote: udp");
+    assert!(said(&other).contains("there is no remote `udp` | did you mean `upd`?"), "{}", said(&other));
+    let root = deployed(INIT, NAMED)
+        .replace("disk: { size: 4GiB }", "disk: { size: 4GiB, partitions: [{ kind: root, grow: true }] }");
+    assert!(said(&root).contains("GRUB on a BIOS machine needs a BIOS boot partition"), "{}", said(&root));
+    let recipe = parse(Source::new("r.yml", deployed(INIT, NAMED)), FilePath::new("."), &BTreeMap::new()).unwrap();
+    assert!(recipe.check_formats(&[Format::OstreeRepo]).is_err() && recipe.check_formats(&[Format::Qcow2]).is_ok());
     let no_disk = deployed(INIT, NAMED).replace("disk: { size: 4GiB }", "output: { formats: [tar] }");
     assert_eq!(
         said(&no_disk),

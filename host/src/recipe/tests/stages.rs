@@ -76,7 +76,7 @@ fn options_of_stages_make_sense() {
             ),
             (
                 "keymap, options: { layout: de, variant: 'nodeadkey,x', model: '', options: ['a b'] }",
-                "6:53 the keyboard layout `de` has no variant `nodeadkey` | did you mean `nodeadkeys`?\n6:53 there are more variants than layouts\n6:75 `` is not a keyboard model | for instance `pc105`\n6:89 `a b` is not an option of XKB | letters, digits, `_`, `-` and `:`, for instance `grp:alt_shift_toggle`",
+                "6:53 the keyboard layout `de` has no variant `nodeadkey` | did you mean `nodeadkeys`?\n6:53 there are more variants than layouts\n6:75 `` is not a keyboard model | for instance `pc105`\n6:89 `a b` is not an option of XKB | letters, digits, `_`, `-`, `+` and `:`, for instance `grp:alt_shift_toggle`",
             ),
             (
                 "hostname, options: { hostname: my_host }",
