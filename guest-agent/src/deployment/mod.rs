@@ -22,7 +22,7 @@ use crate::stage::Site;
 use crate::tree::Tree;
 use particle_vm_protocol::message::Built;
 use particle_vm_protocol::plan::STEP_DEADLINE;
-use particle_vm_protocol::{Base, Disk, Engine, Failure, FailureKind, Plan};
+use particle_vm_protocol::{Backend, Base, Disk, Engine, Failure, FailureKind, Plan};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
@@ -75,6 +75,9 @@ fn configure(
         let (mut mounted, deployment, others) = (mounted, deployment, others);
         let tree = site.leave_deployment()?;
         deployment.write_fstab(&tree, plan)?;
+        if plan.base.as_ref().is_none_or(|base| base.backend == Backend::Ostree) {
+            deployment.mount_by_table_only(&tree)?;
+        }
         let others = others.finish()?;
         let packages = build::packages(&tree)?;
         mounted.make_bootable(context, plan, &tree)?;

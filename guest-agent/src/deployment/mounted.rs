@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 /// not as usual.
 const PRIVATE: [&str; 1] = ["/var/roothome"];
 
+/// What mounts partitions by their types, systemd-gpt-auto-generator(8), where a link hides it (systemd.generator(7)).
+const GPT_AUTO: &str = "/etc/systemd/system-generators/systemd-gpt-auto-generator";
+
 /// A deployment, mounted at [`paths::TREE`]: `/etc` and `/var` can be written to.
 #[derive(Debug)]
 pub struct Deployment {
@@ -72,6 +75,17 @@ impl Deployment {
             tree.write(fstab::PATH, table, 0o644)?;
         }
         Ok(())
+    }
+
+    /// Keep partitions from being mounted by their types. `/boot` is OSTree's, and looks unused: the EFI system partition
+    /// would be mounted on it on demand, and an update that is staged is lost at a shutdown that finds nothing mounted
+    /// there ("Remounting /boot read-write: Invalid argument"). No bit of that partition is regarded ("no-auto" of the
+    /// Discoverable Partitions Specification is for others).
+    ///
+    /// # Errors
+    /// When the link cannot be made.
+    pub fn mount_by_table_only(&self, tree: &Tree) -> Result<(), Failure> {
+        Ok(tree.symlink("/dev/null", GPT_AUTO)?)
     }
 
     /// Unmount it.

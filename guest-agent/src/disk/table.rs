@@ -21,8 +21,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const NO_AUTO: &str = "GUID:63";
 
 /// Write the table of `disk` to `device`. In a `deployment` the places of homes and the like are links, on which nothing
-/// can be mounted; its fstab(5) names what they lead to. And `/boot` is OSTree's: where the EFI system partition is mounted
-/// there on demand, a staged update fails at a shutdown that finds it unmounted ("Remounting /boot read-write").
+/// can be mounted; its fstab(5) names what they lead to.
 ///
 /// # Errors
 /// When the partitions do not fit, or a name cannot be written.
@@ -43,7 +42,7 @@ fn script(disk: &Disk, deployment: bool) -> Result<String, Failure> {
         if let Some(size) = partition.size {
             script += &format!("size={}, ", size / u64::from(disk.sector_size.bytes()));
         }
-        if deployment && matches!(partition.kind, PartitionKind::Home | PartitionKind::Srv | PartitionKind::Esp) {
+        if deployment && matches!(partition.kind, PartitionKind::Home | PartitionKind::Srv) {
             script += &format!("attrs=\"{NO_AUTO}\", ");
         }
         script += &format!("type={}, uuid={}, name=\"{name}\"\n", partition.kind.type_guid(), partition.uuid);
@@ -126,9 +125,6 @@ mod tests {
         let mut disk = disk("home");
         disk.partitions[0].kind = PartitionKind::Home;
         assert_eq!(script(&disk, true).unwrap().matches("attrs=\"GUID:63\", type=933ac7e1").count(), 1);
-        // The EFI system partition must not be mounted over OSTree's /boot.
-        disk.partitions[0].kind = PartitionKind::Esp;
-        assert_eq!(script(&disk, true).unwrap().matches("attrs=\"GUID:63\", type=c12a7328").count(), 1);
         assert!(!script(&disk, false).unwrap().contains("attrs"));
     }
 

@@ -51,7 +51,7 @@ pub(super) fn pull(site: &Site<'_>, options: &OstreePull) -> Result<(), Failure>
     let refs = options.refs.iter().map(String::as_str);
     if let Some(path) = &options.path {
         // Resolved beneath the share; ostree opens it by its name.
-        work::open(path, nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY)?;
+        work::open(path, nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_DIRECTORY)?;
         let path = format!("{}/{path}", paths::WORK);
         return run(
             site,
