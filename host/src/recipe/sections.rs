@@ -3,7 +3,7 @@
 use super::path::Path;
 use super::types::{Disk, Network, Output, RecipeStage, Resources, Test};
 use super::unread::Unread;
-use particle_vm_protocol::Engine;
+use particle_vm_protocol::{Engine, Stage};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -47,6 +47,21 @@ impl Section {
     /// The stage, if all of it could be read.
     pub fn known(&self) -> Option<&RecipeStage> {
         self.stage.as_ref().filter(|_| self.whole)
+    }
+}
+
+impl Sections {
+    /// The first stage of the type `kind`, whether its options could be read or not.
+    pub fn first(&self, kind: &str) -> Option<usize> {
+        self.stages.iter().position(|stage| stage.kind.as_deref() == Some(kind))
+    }
+
+    /// Whether its tree is made of one of these suites, as far as that can be read.
+    pub fn is_of(&self, suites: &[&str]) -> bool {
+        self.stages.iter().filter_map(Section::known).any(|stage| match &stage.stage {
+            Stage::Debootstrap(options) => suites.contains(&options.suite.as_str()),
+            _ => false,
+        })
     }
 }
 

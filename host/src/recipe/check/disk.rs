@@ -28,7 +28,7 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     let sizes_fit = sizes(checker, &path, disk, sections);
     filesystem(checker, &path.key("filesystem"), disk);
     // A deployment gets one without a stage, too.
-    let deploy = sections.stages.iter().position(|stage| stage.kind.as_deref() == Some("ostree.deploy"));
+    let deploy = sections.first("ostree.deploy");
     let own = Bootloader::default();
     let readable = readable.or(deploy.filter(|_| !written).map(|index| (index, &own)));
     let bootloader = readable.map(|(_, options)| options);
@@ -90,7 +90,7 @@ fn flags_of_root(checker: &mut Checker<'_>, list: &Path, partitions: &[Partition
     let root = &partitions[index];
     // A stage of a type that nobody knows may be meant for one. What stands before a deployment is of the commit.
     let kernel = |stage: &Section| stage.stage.is_none() || stage.kind.as_deref() == Some("kernel");
-    let deploy = sections.stages.iter().position(|stage| stage.kind.as_deref() == Some("ostree.deploy"));
+    let deploy = sections.first("ostree.deploy");
     let kernel = sections.stages.iter().skip(deploy.unwrap_or(0)).any(kernel);
     for (option, name) in root.options.iter().enumerate() {
         if !kernel && rootflags::at_first_mount(root.filesystem, name) {

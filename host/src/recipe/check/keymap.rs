@@ -3,7 +3,6 @@
 use super::Checker;
 use crate::recipe::near::nearest;
 use crate::recipe::path::Path;
-use particle_vm_protocol::Stage;
 use particle_vm_protocol::stage::Keymap;
 
 /// The layouts of XKB, and their variants as `layout variant`: those in `/usr/share/X11/xkb/rules/base.lst` of the package
@@ -19,11 +18,7 @@ const OTHERWISE: [(&str, &str); 4] = [("uk", "gb"), ("en", "us"), ("sv", "se"), 
 /// Looks at the options.
 pub fn keymap(checker: &mut Checker<'_>, path: &Path, options: &Keymap) {
     let layouts: Vec<&str> = KEYBOARDS.lines().filter(|line| !line.contains(' ')).collect();
-    let mut stages = checker.sections.stages.iter().filter_map(|stage| Some(&stage.known()?.stage));
-    let listed = stages.any(|stage| match stage {
-        Stage::Debootstrap(options) => SUITES.contains(&options.suite.as_str()),
-        _ => false,
-    });
+    let listed = checker.sections.is_of(&SUITES);
     let mut known = listed;
     for layout in options.layout.split(',').filter(|layout| !layouts.contains(layout)) {
         // Consoles have names like `de-latin1`.

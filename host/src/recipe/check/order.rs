@@ -13,7 +13,7 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     let kinds: Vec<&str> = sections.stages.iter().map(|stage| stage.kind.as_deref().unwrap_or_default()).collect();
     // A stage that cannot be read may be the one that seems to be missing.
     let complete = !kinds.is_empty() && kinds.iter().all(|kind| stage_types().any(|known| known.name == *kind));
-    let first_of = |kind: &str| kinds.iter().position(|other| *other == kind);
+    let first_of = |kind: &str| sections.first(kind);
 
     for kind in [
         "debootstrap",

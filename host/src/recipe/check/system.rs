@@ -3,7 +3,6 @@
 use super::{Checker, credentials, names};
 use crate::recipe::near::nearest;
 use crate::recipe::path::Path;
-use particle_vm_protocol::Stage;
 use particle_vm_protocol::stage::{Group, Hostname, Locale, Systemd, Timezone, User, Users};
 use std::collections::BTreeSet;
 
@@ -17,11 +16,7 @@ const SUITES_OF_LOCALES: [&str; 2] = ["bookworm", "trixie"];
 /// The stage `locale`: locales that Debian's glibc has.
 pub fn locale(checker: &mut Checker<'_>, path: &Path, options: &Locale) {
     let known: Vec<&str> = LOCALES.lines().collect();
-    let mut stages = checker.sections.stages.iter().filter_map(|stage| Some(&stage.known()?.stage));
-    let listed = stages.any(|stage| match stage {
-        Stage::Debootstrap(options) => SUITES_OF_LOCALES.contains(&options.suite.as_str()),
-        _ => false,
-    });
+    let listed = checker.sections.is_of(&SUITES_OF_LOCALES);
     let generate = options.generate.iter().enumerate().map(|(index, name)| (path.key("generate").index(index), name));
     for (path, name) in std::iter::once((path.key("language"), &options.language)).chain(generate) {
         if !names::locale(name) {
