@@ -1,5 +1,4 @@
 //! The appliance: built once, by an ordinary user, verified, carried to another machine; and what can go wrong with it.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use nix::sys::signal::Signal;
 use particle_vm_tests::{Fault, Mirror, Place, Running, leftovers, measured, mirror};

@@ -1,5 +1,4 @@
 //! What can go wrong while the appliance is built: mirrors that misbehave, and processes that die in its first VM.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use nix::sys::signal::Signal;
 use particle_vm_tests::{Fault, Mirror, Place, Running, Upstream, leftovers, measured};

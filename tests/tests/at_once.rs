@@ -1,5 +1,4 @@
 //! Builds at the same time.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::{Fault, Mirror, Place, leftovers, mirror};
 use std::time::Duration;

@@ -1,5 +1,4 @@
 //! Each way in which a recipe can be wrong: the message, the place it points at, exit code 2, and no VM started.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::{Place, leftovers};
 use std::fmt::Write;

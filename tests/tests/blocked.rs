@@ -1,5 +1,4 @@
 //! Standard error that nobody reads, as behind a pager that is not scrolled.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

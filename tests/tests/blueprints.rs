@@ -1,6 +1,5 @@
 //! Container images with the flags and the blueprint of bootc-image-builder: what is refused is refused before anything
 //! starts, with exit code 2 and the place.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::{Place, leftovers};
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! What `boot` says of images that do not come up, or are none, and of ends that come from outside: the message and the
 //! exit code, soon; nothing left behind, and the image as it was.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use nix::sys::signal::Signal;
 use particle_vm_tests::{Outcome, Place, Running, leftovers, measured};

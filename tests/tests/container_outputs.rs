@@ -1,5 +1,4 @@
 //! Containers and repositories: made by an ordinary user, and looked into with the tools that others have for them.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::{Place, leftovers, measured, place};
 use serde_json::Value;

@@ -1,5 +1,4 @@
 //! Container images become bootable disks: built by an ordinary user, booted with each firmware, updated and rolled back.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::image::Image;
 use particle_vm_tests::{Place, leftovers, measured, place};

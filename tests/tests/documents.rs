@@ -1,7 +1,5 @@
 //! What the documents say about the sources has to hold.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
-
 use particle_vm_tests::{Place, leftovers, place};
 use std::process::{Command, Output};
 use std::time::Duration;

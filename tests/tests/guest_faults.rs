@@ -1,5 +1,4 @@
 //! What can go wrong in the guest: the class of failure, the stage, the last lines, the exit code; nothing left behind.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::{Fault, Mirror, Outcome, Place, leftovers, measured, mirror};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

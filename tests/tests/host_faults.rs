@@ -1,5 +1,4 @@
 //! What the host can lack: the message, what to do about it, exit code 3 (2 for what was asked wrongly), nothing left.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::{Fault, Mirror, Outcome, Place, Running, leftovers, measured, mirror};
 use std::ffi::OsStr;

@@ -1,7 +1,5 @@
 //! Container images, looked into by the command: the engine, the findings, and what is refused.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
-
 use particle_vm_tests::image::{self, Image};
 use particle_vm_tests::{Outcome, Place, Running, leftovers};
 use serde_json::Value;

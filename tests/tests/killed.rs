@@ -1,6 +1,5 @@
 //! Signals and `kill -9` in every phase: the message, the exit code, no process after five seconds, no partial output,
 //! no temporary file, and a next build that succeeds.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use nix::sys::signal::Signal;
 use particle_vm_tests::{Fault, Mirror, Place, Running, leftovers, measured, mirror};

@@ -1,5 +1,4 @@
 //! What can go wrong with a mirror: the message, exit code 4, and nothing left behind.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::{Fault, Mirror, Place, leftovers, measured, mirror};
 use std::time::Duration;

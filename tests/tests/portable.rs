@@ -1,5 +1,4 @@
 //! The command alone, copied to another machine: what it needs there.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use object::LittleEndian;
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, DynamicTag, FileHeader64};

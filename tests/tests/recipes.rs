@@ -1,5 +1,4 @@
 //! The recipes that ship: each is built by an ordinary user, booted with its firmware, and looked into.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::pty::OnTerminal;
 use particle_vm_tests::{Fault, Mirror, Place, leftovers, measured, mirror, place};

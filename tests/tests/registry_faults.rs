@@ -1,6 +1,5 @@
 //! What may go wrong between an image in a registry and this machine: each fault with its message, its exit code, and
 //! what is left behind, which is nothing but what has arrived whole.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::image::{self, CONFIG, INDEX, Image, LAYER, MANIFEST};
 use particle_vm_tests::registry::{Act, Auth, NAME};

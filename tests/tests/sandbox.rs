@@ -1,6 +1,5 @@
 //! A first use where neither namespaces nor mounts are to be had, as in many containers and build services, and where
 //! the temporary folder is small: in memory, and on another file system than the home.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::{Fault, Mirror, Outcome, Place, Running, leftovers, measured, mirror};
 use seccompiler::{

@@ -1,6 +1,5 @@
 //! Images from the real servers: Debian's docker-registry with a password, podman without root, docker; and from the
 //! archives that skopeo writes. Whichever way it went, it is the same image.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::image::{Image, digest, layer, noise};
 use particle_vm_tests::{Outcome, Place, Running, leftovers};

@@ -1,5 +1,4 @@
 //! What a person at a terminal has: consoles and shells in raw mode, and bars. The terminal is given back as it was.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use nix::sys::signal::Signal;
 use nix::sys::termios::{InputFlags, LocalFlags, OutputFlags};

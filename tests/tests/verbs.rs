@@ -1,5 +1,4 @@
 //! The small verbs, and what is told how loudly.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
 use particle_vm_tests::{Outcome, Place, leftovers, measured, place};
 use serde_json::Value;
