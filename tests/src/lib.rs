@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends with a panic")]
 
+mod base_image;
 pub mod image;
 pub mod leftovers;
 pub mod mirror;
@@ -16,6 +17,7 @@ pub mod run;
 mod signer;
 pub mod upstream;
 
+pub use base_image::base_image;
 pub use mirror::{Fault, Mirror};
 pub use place::Place;
 pub use registry::Registry;

@@ -1,11 +1,15 @@
 //! Container images with the flags and the blueprint of bootc-image-builder: what is refused is refused before anything
-//! starts, with exit code 2 and the place.
+//! starts, with exit code 2 and the place, and all else is done.
 
-use particle_vm_tests::{Place, leftovers};
+use particle_vm_tests::{Place, base_image, leftovers, measured, place};
+use std::path::Path;
 use std::time::Duration;
 
 /// Longer than reading any blueprint may take.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A whole build under emulation, with another one beside it.
+const BUILD: Duration = Duration::from_secs(3600);
 
 /// `build` and `plan` refuse `arguments` in the same words, and leave nothing behind.
 fn refused(place: &Place, arguments: &[&str], texts: &[&str]) {
@@ -84,4 +88,42 @@ fn flags_that_cannot_be_honoured() {
     ] {
         refused(&place, arguments, texts);
     }
+}
+
+/// The base image with a division of the disk of its own.
+const DIVIDED: &str = "engine: plain
+stages:
+  - { type: copy, options: { source: disk.yaml, destination: /usr/lib/bootc-image-builder/disk.yaml } }
+  - { type: bootc }
+output: { formats: [oci-archive] }
+";
+
+/// A whole order: the flags, the blueprint, the names of the outputs, and the image's own `disk.yaml` but for what
+/// `--rootfs` says.
+#[test]
+#[ignore = "takes the build of a base image and two boots: make check-all"]
+fn an_image_is_made_to_order() {
+    let place = Place::new();
+    let fixtures = place::root().join("tests/fixtures/blueprint");
+    let recipe = place.write("divided.yml", format!("name: divided\nbase-image: {}\n{DIVIDED}", base_image()));
+    place.write("disk.yaml", std::fs::read(fixtures.join("disk.yaml")).unwrap());
+    let built = place.start_build(&recipe, &[]).finish(BUILD).exits(0);
+    measured("divided", "seconds to build", built.took.as_secs_f64());
+    let image = place.path().join("divided.oci.tar");
+    std::fs::rename(place.out().join("divided.oci.tar"), &image).unwrap();
+
+    let (config, reference) = (fixtures.join("config.toml"), format!("oci-archive:{}", image.display()));
+    let flags = ["--type", "qcow2", "--type", "raw", "--rootfs", "btrfs", "--output-layout", "bib", "--replace"];
+    let order = [&flags[..], &["--config", config.to_str().unwrap()]].concat();
+    let ordered = place.start_build(Path::new(&reference), &order).finish(BUILD).exits(0);
+    measured("an order", "seconds to build", ordered.took.as_secs_f64());
+    for (file, firmware) in [("image/disk.raw", "bios"), ("qcow2/disk.qcow2", "uefi")] {
+        let image = place.out().join(file);
+        let told = "it is server: deb sudo data, 750:data, btrfs, xfs data";
+        let boot = ["boot", image.to_str().unwrap(), "--firmware", firmware, "--expect", told, "--timeout", "10min"];
+        let booted = place.start(&boot).finish(BUILD).exits(0);
+        measured(file, "seconds until it tells what it is", booted.took.as_secs_f64());
+    }
+    leftovers::no_processes(&place);
+    assert_eq!(leftovers::names(&place.work()), Vec::<String>::new());
 }

@@ -1,12 +1,11 @@
 //! Container images become bootable disks: built by an ordinary user, booted with each firmware, updated and rolled back.
 
 use particle_vm_tests::image::Image;
-use particle_vm_tests::{Place, leftovers, measured, place};
+use particle_vm_tests::{Place, base_image, leftovers, measured, place};
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 /// A whole build and its tests on each firmware under emulation, with another one beside it.
@@ -17,23 +16,6 @@ const REFUSED: Duration = Duration::from_secs(600);
 
 const STAGES: &str = include_str!("../fixtures/containers/stages.yml");
 const TESTS: &str = include_str!("../fixtures/containers/update.yml");
-
-/// The image that the tests start from, as `base-image` has it: `recipes/particle-os-base.yml`, built once. Another one,
-/// a layout with a tag, can be named with `PARTICLE_VM_TEST_BASE`.
-fn base() -> &'static str {
-    static BASE: OnceLock<(String, Option<Place>)> = OnceLock::new();
-    let (reference, _place) = BASE.get_or_init(|| {
-        if let Ok(reference) = std::env::var("PARTICLE_VM_TEST_BASE") {
-            return (reference, None);
-        }
-        let place = Place::new();
-        let recipe = place::root().join("recipes/particle-os-base.yml");
-        let built = place.start_build(&recipe, &[]).finish(BUILD).exits(0);
-        measured("particle-os-base", "seconds to build", built.took.as_secs_f64());
-        (format!("oci-archive:{}", place.out().join("particle-os-base.oci.tar").display()), Some(place))
-    });
-    reference
-}
 
 /// Build a recipe with `lines` on top of an image, and run its tests.
 fn build_and_test(name: &str, reference: &str, lines: &str, firmwares: &[&str]) -> Value {
@@ -52,7 +34,7 @@ fn build_and_test(name: &str, reference: &str, lines: &str, firmwares: &[&str]) 
 
 /// The same with an image that becomes a deployment.
 fn deploy_and_test(name: &str, lines: &str, firmwares: &[&str]) {
-    let manifest = build_and_test(name, base(), lines, firmwares);
+    let manifest = build_and_test(name, base_image(), lines, firmwares);
     assert!(manifest["packages"]["ostree:amd64"].is_string(), "{}", manifest["packages"]);
 }
 
@@ -158,7 +140,7 @@ fn commits_are_deployed() {
     let made = Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key).status().unwrap();
     assert!(made.success());
     let tests = DEPLOYED.replace("ORIGIN", "updates:particle/test");
-    let recipe = place.write("commit.yml", format!("name: commit\nbase-image: {}\n{COMMITTED}{tests}", base()));
+    let recipe = place.write("commit.yml", format!("name: commit\nbase-image: {}\n{COMMITTED}{tests}", base_image()));
     let sign = ["--test", "--sign", key.to_str().unwrap()];
     let outcome = place.start_build(&recipe, &sign).finish(BUILD).exits(0);
     measured("commit", "seconds to build and test", outcome.took.as_secs_f64());
@@ -220,7 +202,7 @@ fn bootupd_installs_the_bootloader_of_an_image_that_has_it() {
         return;
     };
     let place = Place::new();
-    let recipe = place.write("updated.yml", format!("name: updated\nbase-image: {}\n{BOOTUPD}", base()));
+    let recipe = place.write("updated.yml", format!("name: updated\nbase-image: {}\n{BOOTUPD}", base_image()));
     std::fs::copy(program, recipe.with_file_name("bootupd")).unwrap();
     let built = place.start_build(&recipe, &[]).finish(BUILD).exits(0);
     measured("bootupd", "seconds to build the image", built.took.as_secs_f64());

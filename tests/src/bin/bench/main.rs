@@ -4,15 +4,15 @@
 //! says; they need root). Without them the table has particle-vm's own rows only, and says so.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends with a panic")]
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
+mod container;
+mod measure;
+mod peers;
+
+use measure::{Report, Run, measure, median};
 use particle_vm_tests::{Place, place};
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 /// Runs of what takes seconds; the median counts.
 const RUNS: usize = 5;
@@ -26,21 +26,14 @@ const MEMORY_BUDGET: f64 = 64.0;
 /// Most bytes that the raw image may occupy for each byte of its content.
 const IMAGE_BUDGET: f64 = 1.05;
 
-/// One measured run.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    wall: f64,
-    cpu: f64,
-}
-
 fn main() {
     let place = Place::new();
     let _ = measure(&mut place.command(&["appliance", "build"]));
-    let ours = (0..RUNS).map(|_| measure(&mut place.command(&["shell", "--accel", ACCEL, "--", "true"]))).collect();
-    let ours = median(ours);
-    let empty = median((0..RUNS).map(|_| measure(&mut empty_init(&place))).collect());
-    let (build, memory) = measure_build(&place);
-    let peers = peers();
+    let shell = || measure(&mut place.command(&["shell", "--accel", ACCEL, "--", "true"])).run;
+    let ours = median((0..RUNS).map(|_| shell()).collect());
+    let empty = median((0..RUNS).map(|_| measure(&mut empty_init(&place)).run).collect());
+    let Report { run: build, memory_kib, .. } = measure_build(&place);
+    let peers = peers::measure();
 
     println!("| what | wall s | CPU s | budget | ratio of CPU s |");
     println!("|---|---|---|---|---|");
@@ -63,15 +56,17 @@ fn main() {
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
     print_timings(&manifest);
     println!();
-    let memory = memory as f64 / 1024.0;
+    let memory = memory_kib as f64 / 1024.0;
     println!(
         "- memory of the host process: {memory:.0} MiB (budget {MEMORY_BUDGET} MiB{})",
         missed(memory, MEMORY_BUDGET)
     );
     print_image(&place, &manifest);
     if peers.is_empty() {
-        println!("- the peers were not measured: this is not root, or {} is no folder", scripts().display());
+        println!("- the peers were not measured: this is not root, or {} is no folder", peers::scripts().display());
     }
+    println!();
+    container::compare();
 }
 
 /// A row with the ratio of processor time, ours to that of the row, and what it may be.
@@ -102,25 +97,6 @@ fn print_timings(manifest: &serde_json::Value) {
         let greedy = greedy.collect::<Vec<_>>().join(", ");
         println!("| {name} | {place} | {} | {} | {greedy} |", seconds("seconds"), seconds("cpu_seconds"));
     }
-}
-
-/// Run a command to its end; its processor time is that of all the processes it waited for.
-fn measure(command: &mut Command) -> Run {
-    let before = children_cpu();
-    let started = Instant::now();
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Run { wall: started.elapsed().as_secs_f64(), cpu: children_cpu() - before }
-}
-
-fn children_cpu() -> f64 {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
-    (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6
-}
-
-fn median(mut runs: Vec<Run>) -> Run {
-    runs.sort_by(|a, b| a.cpu.total_cmp(&b.cpu));
-    runs[runs.len() / 2]
 }
 
 /// The machine, the kernel's arguments, the processors and the memory of `particle-vm shell` (`host/src/vm/arguments.rs`,
@@ -163,30 +139,12 @@ fn find(folder: &Path, name: &str) -> PathBuf {
     entries.into_iter().find(|path| path.is_file()).unwrap()
 }
 
-/// Build the reference image twice, the first time to fetch the packages; the second counts. Also the most memory that
-/// the process used itself, in KiB.
-fn measure_build(place: &Place) -> (Run, u64) {
+/// Build the reference image twice, the first time to fetch the packages; the second counts.
+fn measure_build(place: &Place) -> Report {
     let recipe = place::root().join("tests/bench/reference.yml");
-    let out = place.out();
-    let arguments = ["build".as_ref(), recipe.as_os_str(), "--output".as_ref(), out.as_os_str()];
-    let arguments = arguments.into_iter().chain(["--accel".as_ref(), ACCEL.as_ref()]).collect::<Vec<&OsStr>>();
-    let _ = measure(&mut place.command(&arguments));
-    let before = children_cpu();
-    let started = Instant::now();
-    let mut child = place.command(&arguments).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let mut memory = 0;
-    let status = loop {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse().ok());
-        memory = memory.max(peak.unwrap_or(0));
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    };
-    assert!(status.success());
-    (Run { wall: started.elapsed().as_secs_f64(), cpu: children_cpu() - before }, memory)
+    let build = || measure(&mut place.build_command(&recipe, &["--accel", ACCEL]));
+    let _ = build();
+    build()
 }
 
 /// Allocated bytes of the raw image against its content.
@@ -198,57 +156,4 @@ fn print_image(place: &Place, manifest: &serde_json::Value) {
         "- the raw image occupies {allocated} bytes for {content} bytes of content: {ratio:.3} x (budget {IMAGE_BUDGET} x{})",
         missed(ratio, IMAGE_BUDGET)
     );
-}
-
-/// The folder of the peers' scripts.
-fn scripts() -> PathBuf {
-    std::env::var_os("PARTICLE_VM_PEERS").map_or_else(|| place::root().join("../shared/peers"), PathBuf::from)
-}
-
-/// What the peers' scripts measured: label to the median of its runs.
-fn peers() -> BTreeMap<String, Run> {
-    let scripts = scripts();
-    if !scripts.is_dir() || !nix::unistd::geteuid().is_root() {
-        return BTreeMap::new();
-    }
-    let base = std::env::var_os("PEERS").map_or_else(|| "/var/tmp/particle-vm-peers".into(), PathBuf::from);
-    let results = base.join("bench-results.tsv");
-    let _ = std::fs::remove_file(&results);
-    std::fs::create_dir_all(base.join("work")).unwrap();
-    let scripts = writable(&scripts, &base);
-    for script in ["00-setup.sh", "11-boot-guestfish.sh", "10-boot-fakemachine.sh", "12-boot-vng.sh"] {
-        peer(&scripts, script, &[], &base, &results);
-    }
-    peer(&scripts, "20-build-debos.sh", &["debos-bench"], &base, &results);
-    peer(&scripts, "21-build-mkosi.sh", &["mkosi-bench"], &base, &results);
-    let mut runs: BTreeMap<String, Vec<Run>> = BTreeMap::new();
-    for line in std::fs::read_to_string(&results).unwrap().lines().skip(1) {
-        let fields: Vec<&str> = line.split('\t').collect();
-        let number = |index: usize| fields[index].parse::<f64>().unwrap();
-        if fields[7] != "0" {
-            eprintln!("{} ended with exit code {}; see {}", fields[0], fields[7], base.join("logs").display());
-            continue;
-        }
-        runs.entry(fields[0].to_owned()).or_default().push(Run { wall: number(2), cpu: number(5) });
-    }
-    runs.into_iter().map(|(label, runs)| (label, median(runs))).collect()
-}
-
-/// A copy of the scripts in which the peers can write: they build in a copy of what lies beside them, with its modes.
-fn writable(scripts: &Path, base: &Path) -> PathBuf {
-    let copy = base.join("scripts");
-    let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
-    run(Command::new("rm").arg("-rf").arg(&copy));
-    run(Command::new("cp").arg("-a").arg(scripts).arg(&copy));
-    run(Command::new("chmod").args(["-R", "u+w"]).arg(&copy));
-    copy
-}
-
-fn peer(scripts: &Path, script: &str, arguments: &[&str], base: &Path, results: &Path) {
-    let mut command = Command::new("bash");
-    command.arg(scripts.join(script)).args(arguments).env("PEERS", base).env("RES", results);
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap();
-    if !status.success() {
-        eprintln!("{script} failed ({status})");
-    }
 }

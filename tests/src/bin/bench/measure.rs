@@ -1,0 +1,92 @@
+//! Measuring a command.
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+use std::io::{Read, Seek};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// One measured run.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// Seconds from its start to its end.
+    pub wall: f64,
+    /// Seconds of processor time, of all the processes that it waited for.
+    pub cpu: f64,
+}
+
+/// What a command and the processes that it waited for read and wrote, from the page cache too: proc_pid_io(5).
+#[derive(Debug, Clone, Copy)]
+pub struct Traffic {
+    /// Bytes read.
+    pub read: u64,
+    /// Bytes written.
+    pub written: u64,
+}
+
+/// All that is known of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Report {
+    /// How long it took.
+    pub run: Run,
+    /// Most KiB of memory that the process used itself, without those that it started.
+    pub memory_kib: u64,
+    /// What it moved.
+    pub traffic: Traffic,
+}
+
+/// Run a command to its end.
+///
+/// # Panics
+/// When it fails.
+pub fn measure(command: &mut Command) -> Report {
+    let mut errors = tempfile::tempfile().unwrap();
+    let before = children_cpu();
+    let started = Instant::now();
+    let output = Stdio::from(errors.try_clone().unwrap());
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output).spawn().unwrap();
+    let pid = child.id();
+    let memory = std::thread::spawn(move || peak_memory(pid));
+    // It stays a zombie, and /proc has its sums.
+    waitid(Id::Pid(Pid::from_raw(pid.try_into().unwrap())), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+    let wall = started.elapsed().as_secs_f64();
+    let traffic = traffic(pid);
+    let memory_kib = memory.join().unwrap();
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    errors.rewind().unwrap();
+    errors.read_to_string(&mut said).unwrap();
+    assert!(status.success(), "{command:?}: {said}");
+    Report { run: Run { wall, cpu: children_cpu() - before }, memory_kib, traffic }
+}
+
+/// The run of the median processor time.
+pub fn median(mut runs: Vec<Run>) -> Run {
+    runs.sort_by(|a, b| a.cpu.total_cmp(&b.cpu));
+    runs[runs.len() / 2]
+}
+
+fn children_cpu() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6
+}
+
+/// Most KiB that a process has used, asked for until it has ended: proc_pid_status(5).
+fn peak_memory(pid: u32) -> u64 {
+    let mut peak = 0;
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        let Some(kib) = line.and_then(|kib| kib.parse().ok()) else { return peak };
+        peak = kib;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn traffic(pid: u32) -> Traffic {
+    let sums = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+    let sum = |name: &str| sums.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap();
+    Traffic { read: sum("rchar:"), written: sum("wchar:") }
+}
