@@ -182,6 +182,17 @@ pub struct Built {
     pub source_date: Option<u64>,
     /// The OSTree commit that was made: its ref and its checksum.
     pub commit: Option<(String, String)>,
+    /// The OSTree commit that was deployed.
+    pub deployed: Option<Deployed>,
+}
+
+/// An OSTree commit that is the system on a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployed {
+    /// Its checksum, which `ostree admin status` shows.
+    pub commit: String,
+    /// The checksum of its tree alone: the same for the same files, whatever else is written in the commit.
+    pub content: String,
 }
 
 /// Why a job failed. The guest tells what it saw; the host decides about exit code and advice.

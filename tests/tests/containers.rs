@@ -254,7 +254,7 @@ fn further_partitions_are_mounted_in_a_deployment() {
   partitions:
     - { kind: bios-boot, size: 1MiB }
     - { kind: boot, size: 512MiB }
-    - { kind: root, size: 3GiB }
+    - { kind: root, size: 3GiB, options: [noatime, data=journal] }
     - { kind: home, grow: true }
     - { kind: linux, label: data, mountpoint: /var/lib/data, size: 512MiB }
 ";
@@ -263,6 +263,12 @@ fn further_partitions_are_mounted_in_a_deployment() {
   - name: each is in its place
     run: findmnt --noheadings --output TARGET,SOURCE && test -e /var/home/deb/.ssh/authorized_keys
     expect: /var/lib/data
+  - name: the root has its options
+    run: findmnt --noheadings --output OPTIONS /sysroot
+    expect: noatime
+  - name: also those of its first mount
+    run: findmnt --noheadings --output OPTIONS /sysroot
+    expect: data=journal
   - name: boot has the entries
     run: findmnt --noheadings --mountpoint /boot && ls /boot/loader/entries && systemctl is-system-running --wait
     expect: running

@@ -2,7 +2,7 @@
 //! archives that skopeo writes. Whichever way it went, it is the same image.
 
 use particle_vm_tests::image::{Image, digest, layer, noise};
-use particle_vm_tests::{Outcome, Place, Running, leftovers};
+use particle_vm_tests::{Outcome, Place, Running, leftovers, measured};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -308,4 +308,77 @@ fn load(socket: &Path, archive: &[u8]) {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("Loaded image"), "{answer}");
+}
+
+/// An image that is deployed, and of which nobody expects that it boots.
+fn bootable() -> Image {
+    let mut folders = tar::Builder::new(Vec::new());
+    for name in ["boot", "dev", "proc", "run", "sys", "sysroot", "tmp"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_size(0);
+        folders.append_data(&mut header, name, std::io::empty()).unwrap();
+    }
+    let layers = [
+        folders.into_inner().unwrap(),
+        layer("etc/os-release", b"ID=debian\n"),
+        layer("var/lib/state", b"kept\n"),
+        layer("usr/lib/modules/6.1/vmlinuz", &noise(300_000, 26)),
+        layer("usr/lib/modules/6.1/initramfs.img", &noise(300_000, 27)),
+    ];
+    Image::labelled("amd64", &layers, &json!({ "containers.bootc": "1" }))
+}
+
+/// Make a disk of an image, and give back what `manifest.json` says of the commit on it.
+fn deploy(place: &Place, reference: &str, variables: &[(&str, &str)]) -> Value {
+    let lines =
+        "engine: native-ostree\nstages: [{ type: bootloader, options: { firmware: [bios] } }]\ndisk: { size: 1GiB }\n";
+    let recipe =
+        place.write("way.yml", format!("name: way\nbase-image: {reference}\n{lines}output: {{ formats: [raw] }}\n"));
+    let mut command = place.build_command(&recipe, &["--replace"]);
+    command.envs(variables.iter().copied());
+    let built = Running::start(command).finish(Duration::from_secs(600)).exits(0);
+    measured(reference, "seconds to deploy", built.took.as_secs_f64());
+    let manifest: Value = serde_json::from_slice(&std::fs::read(place.out().join("manifest.json")).unwrap()).unwrap();
+    manifest["deployed"].clone()
+}
+
+/// The tree of the deployment is the same, to the byte. The commit has the manifest in it, as bootc wants it, and is the same
+/// where the manifest is: podman and docker make a new one, of layers that are not compressed.
+#[test]
+fn every_way_leads_to_the_same_deployment() {
+    let (place, image) = (Place::with_shared_appliance(), bootable());
+    let from = layout(&place, &image);
+    let (oci, docker) = (place.path().join("oci.tar"), place.path().join("docker.tar"));
+    copy(&place, &from, &format!("oci-archive:{}:one", oci.display()), &[]);
+    copy(&place, &from, &format!("docker-archive:{}:example.org/way:1", docker.display()), &[]);
+    let archived = deploy(&place, &format!("oci-archive:{}", oci.display()), &[]);
+    assert_eq!(archived["content"].as_str().map(str::len), Some(64), "{archived}");
+
+    let (server, port) = registry(&place);
+    let reference = format!("docker://127.0.0.1:{port}/way:1");
+    copy(&place, &from, &reference, &["--dest-tls-verify=false", "--dest-creds=user:pass"]);
+    let auths = json!({ "auths": { format!("127.0.0.1:{port}"): { "auth": "dXNlcjpwYXNz" } } });
+    let auths = place.write("auth.json", auths.to_string());
+    let variables = [("REGISTRY_AUTH_FILE", auths.to_str().unwrap())];
+    assert_eq!(deploy(&place, &reference, &variables), archived);
+    drop(server);
+
+    let mut ways = vec![(format!("docker-archive:{}", docker.display()), Vec::new())];
+    if has_user_namespaces() {
+        let load = ["--storage-driver=vfs", "load", "--quiet", "--input", oci.to_str().unwrap()];
+        run(&mut podman(&place, &load));
+        ways.push(("containers-storage:localhost/one".into(), vec![("STORAGE_DRIVER", "vfs".to_owned())]));
+    }
+    if let Some(socket) = std::env::var_os("PARTICLE_VM_TEST_DOCKER") {
+        load(Path::new(&socket), &std::fs::read(&docker).unwrap());
+        let host = format!("unix://{}", Path::new(&socket).display());
+        ways.push(("docker-daemon:example.org/way:1".into(), vec![("DOCKER_HOST", host)]));
+    }
+    for (reference, variables) in &ways {
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(deploy(&place, reference, &variables)["content"], archived["content"], "{reference}");
+    }
+    let _ = podman(&place, &["unshare", "rm", "-rf"]).arg(place.path().join("home/.local")).status();
 }

@@ -36,15 +36,19 @@ pub fn of_image(context: &Context, plan: &Plan, base: &Base, disk: &Disk, target
     let deadline = Some(Duration::from_secs(STEP_DEADLINE));
     let mounted =
         context.stage(0, "disk", deadline, |context| disk::format(context, disk, target, true)?.mount_sysroot())?;
-    let deployment = if base.engine == Engine::Bootc {
+    let (deployment, deployed) = if base.engine == Engine::Bootc {
         context.stage(1, "unpack", deadline, |context| bootc::unpack(context, base))?;
-        context.stage(2, "install", deadline, |context| bootc::install(context, sysroot, plan, base))?
+        (context.stage(2, "install", deadline, |context| bootc::install(context, sysroot, plan, base))?, None)
     } else {
         let commit =
             context.stage(1, "import", deadline, |context| ostree::import(context, sysroot, base, disk.size))?;
-        context.stage(2, "deploy", deadline, |context| ostree::deploy(context, sysroot, plan, &commit))?
+        context.stage(2, "deploy", deadline, |context| {
+            let deployment = ostree::deploy(context, sysroot, plan, &commit)?;
+            Ok((deployment, Some(ostree::identify(context, sysroot, &commit)?)))
+        })?
     };
-    configure(context, plan, (mounted, deployment), (0, BTreeSet::new()))
+    let built = configure(context, plan, (mounted, deployment), (0, BTreeSet::new()))?;
+    Ok(Built { deployed, ..built })
 }
 
 /// Run the stages of `plan` from the one at `first` in a deployment, and make it bootable. Those before have put the files

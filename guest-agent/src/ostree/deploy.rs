@@ -1,14 +1,15 @@
 //! A commit as a system on the disk: its deployment, and what beside it makes one of it.
 
 use super::Commit;
-use super::import::REPO;
+use super::import::{REPO, ostree};
 use super::settings::Settings;
 use crate::boot;
 use crate::context::Context;
 use crate::deployment::{self, Deployment};
 use crate::process::Command;
-use crate::report::Explain;
+use crate::report::{self, Explain};
 use crate::tree::Tree;
+use particle_vm_protocol::message::Deployed;
 use particle_vm_protocol::{Base, Engine, Failure, FailureKind, Plan};
 use serde_json::{Value, json};
 use std::fs;
@@ -54,6 +55,21 @@ pub fn deploy(context: &Context, sysroot: &Path, plan: &Plan, commit: &Commit) -
     mount(sysroot)
 }
 
+/// What is deployed, as `ostree show` has it.
+///
+/// # Errors
+/// When ostree fails or says something else.
+pub fn identify(context: &Context, sysroot: &Path, commit: &Commit) -> Result<Deployed, Failure> {
+    let shown = context.capture(&ostree(sysroot, "show").arg(&commit.reference))?;
+    let field = |name: &str| {
+        let value = shown.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+        value.ok_or_else(|| {
+            report::plain(FailureKind::Agent, format!("`ostree show` says nothing of `{name}`:\n{shown}"))
+        })
+    };
+    Ok(Deployed { commit: field("commit ")?, content: field("ContentChecksum:")? })
+}
+
 /// The origin of the deployment, where the image comes from a place that the installed system can reach.
 fn origin(base: &Base) -> Option<String> {
     (!base.origin.is_empty()).then(|| format!("[origin]\ncontainer-image-reference={}\n", base.origin))
@@ -62,6 +78,7 @@ fn origin(base: &Base) -> Option<String> {
 /// The kernel command line: what finds the root, what the image asks for, what the recipe asks for.
 fn arguments(plan: &Plan, settings: &Settings) -> Result<Vec<String>, Failure> {
     let mut arguments = vec![format!("root=UUID={}", boot::root_uuid(plan)?), "rw".to_owned()];
+    arguments.extend(boot::root_flags(plan));
     let boot = plan.disk.as_ref().and_then(|disk| disk.mounted_at("/boot")?.filesystem.as_ref());
     arguments.extend(boot.map(|boot| format!("boot=UUID={}", boot.uuid)));
     arguments.extend(settings.kargs.iter().cloned());
@@ -103,7 +120,20 @@ fn aleph(base: &Base) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use particle_vm_protocol::Backend;
+    use crate::fixtures::plan;
+    use particle_vm_protocol::{Backend, PartitionKind};
+
+    #[test]
+    fn the_kernel_is_told_all_options_of_the_root() {
+        let settings = Settings { stateroot: "default".into(), kargs: vec!["quiet".into()], verity: false };
+        let mut plan = plan(r#"[{ "type": "kernel", "options": { "cmdline": ["console=ttyS0"] } }]"#);
+        let told = ["root=UUID=root", "rw", "boot=UUID=boot", "quiet", "console=ttyS0"];
+        assert_eq!(arguments(&plan, &settings).unwrap(), told);
+        let partitions = &mut plan.disk.as_mut().unwrap().partitions;
+        let root = partitions.iter_mut().find(|partition| partition.kind == PartitionKind::Root).unwrap();
+        root.options = vec!["noatime".into(), "data=journal".into()];
+        assert!(arguments(&plan, &settings).unwrap().contains(&"rootflags=noatime,data=journal".to_owned()));
+    }
 
     #[test]
     fn an_image_from_no_registry_has_no_origin() {

@@ -8,7 +8,7 @@ mod import;
 mod pull;
 mod settings;
 
-pub use deploy::{deploy, mount};
+pub use deploy::{deploy, identify, mount};
 pub use import::import;
 pub use pull::pull;
 

@@ -153,6 +153,7 @@ impl Build {
         manifest.packages = built.packages;
         manifest.content_bytes = built.content_bytes;
         manifest.scratch_bytes = built.scratch_bytes;
+        manifest.deployed = built.deployed;
         manifest.recipe.files = self.files.finish().await?;
         let fetched = self.proxy.record();
         manifest.inputs = fetched.inputs();

@@ -2,6 +2,7 @@
 
 use super::Format;
 use crate::event::Program;
+use particle_vm_protocol::message::Deployed;
 use particle_vm_protocol::stage::Firmware;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,6 +39,9 @@ pub struct Manifest {
     pub firmware: Vec<Firmware>,
     /// Installed packages of the image, `name:architecture` to version.
     pub packages: BTreeMap<String, String>,
+    /// The OSTree commit that is the system; none where the image has another kind.
+    #[serde(default)]
+    pub deployed: Option<Deployed>,
     /// Bytes that the files in the image occupy.
     pub content_bytes: u64,
     /// Most bytes that were in use on the scratch disk.
@@ -66,6 +70,7 @@ impl Manifest {
             inputs_omitted: 0,
             firmware: Vec::new(),
             packages: BTreeMap::new(),
+            deployed: None,
             content_bytes: 0,
             scratch_bytes: 0,
             outputs: Vec::new(),

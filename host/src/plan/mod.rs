@@ -15,7 +15,7 @@ use crate::recipe::{Findings, GIB, MIB, Path, Recipe, Size, firmwares, layout, r
 use crate::source::Reference;
 use particle_vm_protocol::frame::{FrameError, MAX_FRAME};
 use particle_vm_protocol::stage::Bootloader;
-use particle_vm_protocol::{ArchiveKind, Base, FromHost, Job, PartitionKind, Plan, PlannedStage, Stage, frame};
+use particle_vm_protocol::{ArchiveKind, Base, Engine, FromHost, Job, PartitionKind, Plan, PlannedStage, Stage, frame};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -167,7 +167,10 @@ fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanE
     let disk = recipe.disk.as_ref().filter(|_| recipe.makes_disk());
     let partitions = disk.map(|disk| layout(disk, recipe.bootloader())).unwrap_or_default();
     let root = partitions.iter().find(|partition| partition.kind == PartitionKind::Root);
-    let root_argument = root.and_then(root_argument);
+    let engine = facts.base.as_ref().map_or(Engine::Plain, |facts| facts.base.engine);
+    // A deployment is told all the options of its root.
+    let deployed = engine != Engine::Plain || recipe.deploys().is_some();
+    let root_argument = root.filter(|_| !deployed).and_then(root_argument);
     let count = recipe.stages.len();
     let planned = recipe.stages.iter().enumerate().map(|(index, written)| {
         let mut stage = written.stage.clone();
@@ -178,10 +181,7 @@ fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanE
                     source.uris.push(mirror.clone().ok_or(PlanError::NoMirror)?);
                 }
             }
-            // What is committed has any root.
-            Stage::Kernel(options) if recipe.deploys().is_none_or(|deploy| index > deploy) => {
-                options.cmdline.extend(root_argument.clone());
-            }
+            Stage::Kernel(options) => options.cmdline.extend(root_argument.clone()),
             Stage::Bootloader(options) => {
                 options.firmware = firmwares(Some(options), disk.map(|disk| disk.sector_size).unwrap_or_default());
                 options.firmware.sort_unstable();

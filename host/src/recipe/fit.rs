@@ -4,7 +4,6 @@ use super::check::names;
 use super::finding::{Finding, Findings};
 use super::layout::layout;
 use super::path::Path;
-use super::rootflags;
 use super::size::{MIB, Size};
 use super::types::Recipe;
 use particle_vm_protocol::stage::{Bootloader, BootloaderType};
@@ -61,8 +60,11 @@ impl Recipe {
         let disk = self.disk.clone().unwrap_or_default();
         let partitions =
             layout(&disk, Some(self.bootloader().filter(|written| written.kind == own.kind).unwrap_or(&own)));
-        let root = partitions.iter().find(|partition| partition.kind == PartitionKind::Root);
-        let root_argument = root.and_then(rootflags::argument);
+        let list = Path::root().key("disk").key("partitions");
+        let root = partitions.iter().position(|partition| partition.kind == PartitionKind::Root);
+        if let Some(root) = root.filter(|root| unified && !partitions[*root].options.is_empty()) {
+            findings.push(self.unified(&list.index(root).key("options")));
+        }
         for (index, stage) in self.stages.iter().enumerate() {
             let path = Path::root().key("stages").index(index);
             match &stage.stage {
@@ -71,7 +73,7 @@ impl Recipe {
                     let help = "write `options: { type: systemd-boot }`, or remove the stage";
                     findings.push(self.finding(&path, message).help(help));
                 }
-                Stage::Kernel(options) if unified && (!options.cmdline.is_empty() || root_argument.is_some()) => {
+                Stage::Kernel(options) if unified && !options.cmdline.is_empty() => {
                     findings.push(self.unified(&path.key("options").key("cmdline")));
                 }
                 Stage::BootcInstall(options) if unified && !options.kernel_args.is_empty() => {
