@@ -22,6 +22,7 @@ mod portable;
 mod recipes;
 mod registry_faults;
 mod sandbox;
+mod schema;
 mod sources;
 mod terminal;
 mod verbs;

@@ -88,17 +88,6 @@ fn the_cache_is_listed_and_pruned() {
     assert!(!logs.join("failed.log").exists());
 }
 
-#[test]
-fn the_schema_is_one_of_recipes() {
-    let place = Place::with_empty_cache();
-    let schema: Value = serde_json::from_str(&run(&place, &["schema"], AT_ONCE).exits(0).stdout).unwrap();
-    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
-    let required: Vec<_> = schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    // What else it needs depends on whether it starts from an image, and on its formats.
-    assert_eq!(required, ["name"]);
-    assert!(schema["properties"]["stages"].is_object(), "{schema}");
-}
-
 /// Recipes from osbuild are planned as if they had our names.
 #[test]
 fn an_alias_of_a_stage_means_the_stage() {

@@ -139,48 +139,4 @@ mod tests {
         }
         assert!(missing.is_empty(), "{missing:?}");
     }
-
-    fn validator() -> jsonschema::Validator {
-        jsonschema::draft202012::new(schema().as_value()).unwrap()
-    }
-
-    #[test]
-    fn the_recipes_that_ship_satisfy_it() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../recipes");
-        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/large-sectors");
-        let files = [folder, fixture].into_iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
-        let recipes =
-            files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|it| it == "yml"));
-        let count = recipes
-            .map(|path| {
-                let recipe: Value = serde_yaml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-                let errors: Vec<_> = validator().iter_errors(&recipe).map(|error| error.to_string()).collect();
-                assert!(errors.is_empty(), "{}: {errors:#?}", path.display());
-            })
-            .count();
-        assert!(count >= 5, "{count} recipes");
-    }
-
-    #[test]
-    fn what_the_reader_refuses_it_refuses() {
-        let right = json!({
-            "name": "x", "disk": { "size": "1GiB" },
-            "stages": [{ "type": "hostname", "options": { "hostname": "x" } }],
-        });
-        assert!(validator().is_valid(&right));
-        let wrong = [
-            ("", json!({ "nmae": "x" })),
-            ("/stages/0", json!({ "type": "hostnaem" })),
-            ("/stages/0", json!({ "unknown": 1 })),
-            ("/stages/0/options", json!({ "hostname": 1 })),
-            ("/stages/0/options", json!({ "unknown": 1 })),
-            ("/disk", json!({ "size": [] })),
-        ];
-        for (at, change) in wrong {
-            let mut recipe = right.clone();
-            let object = recipe.pointer_mut(at).and_then(Value::as_object_mut).unwrap();
-            object.extend(change.as_object().unwrap().clone());
-            assert!(!validator().is_valid(&recipe), "{recipe:#}");
-        }
-    }
 }
