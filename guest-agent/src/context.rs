@@ -82,7 +82,7 @@ impl Context {
         work: impl FnOnce(&Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let begin = Instant::now();
-        let cpu_before = cpu_of_children();
+        let cpu_before = cpu_time();
         let accounts = self.machine.accounting.as_ref();
         let records_before = accounts.map_or(0, Accounting::position);
         // An instant that cannot be reckoned is too far away to be reached.
@@ -97,7 +97,7 @@ impl Context {
                 self.outbox.send(&FromGuest::StageFinished {
                     index,
                     milliseconds: milliseconds(begin.elapsed()),
-                    cpu_milliseconds: cpu_of_children().saturating_sub(cpu_before),
+                    cpu_milliseconds: cpu_time().saturating_sub(cpu_before),
                     programs: accounts.map(|accounts| accounts.programs(records_before)).unwrap_or_default(),
                 });
                 Ok(value)
@@ -230,11 +230,10 @@ impl Write for Pipe<'_> {
     }
 }
 
-/// Processor time of all processes that have ended, in milliseconds.
-fn cpu_of_children() -> u64 {
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return 0 };
-    let time = usage.user_time() + usage.system_time();
-    u64::try_from(time.num_milliseconds()).unwrap_or(0)
+/// Processor time of the agent, which reads archives itself, and of all processes that have ended, in milliseconds.
+fn cpu_time() -> u64 {
+    let of = |who| getrusage(who).map_or(0, |usage| (usage.user_time() + usage.system_time()).num_milliseconds());
+    u64::try_from(of(UsageWho::RUSAGE_SELF) + of(UsageWho::RUSAGE_CHILDREN)).unwrap_or(0)
 }
 
 fn milliseconds(duration: Duration) -> u64 {

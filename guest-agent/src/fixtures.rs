@@ -70,6 +70,7 @@ pub fn plan(stages: &str) -> Plan {
         architecture: "amd64".into(),
         base: None,
         bootloader: particle_vm_protocol::stage::Bootloader::default(),
+        root_argument: None,
         stages: stages.into_iter().enumerate().map(planned).collect(),
         disk: Some(Disk {
             size: 1 << 30,

@@ -26,6 +26,9 @@ pub struct Plan {
     /// stage.
     #[serde(default)]
     pub bootloader: Bootloader,
+    /// The kernel argument with the mount options of a deployment's root, which no line of fstab(5) mounts again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_argument: Option<String>,
     /// What to do, in order.
     pub stages: Vec<PlannedStage>,
     /// The disk that is made of the tree when the stages have run. Without it only archives are made.
@@ -124,6 +127,7 @@ mod tests {
                 architecture: "amd64".into(),
                 base: engine.map(base),
                 bootloader: Bootloader::default(),
+                root_argument: None,
                 stages: Vec::new(),
                 disk: disk.then_some(empty),
                 archives: archives.to_vec(),

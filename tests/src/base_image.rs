@@ -13,16 +13,22 @@ const BUILD: Duration = Duration::from_secs(3600);
 /// # Panics
 /// When it cannot be built.
 pub fn base_image() -> &'static str {
-    static BASE: OnceLock<(String, Option<Place>)> = OnceLock::new();
-    let (reference, _place) = BASE.get_or_init(|| {
-        if let Ok(reference) = std::env::var("PARTICLE_VM_TEST_BASE") {
-            return (reference, None);
-        }
-        let place = Place::new();
-        let recipe = place::root().join("recipes/particle-os-base.yml");
-        let built = place.start_build(&recipe, &[]).finish(BUILD).exits(0);
-        measured("particle-os-base", "seconds to build", built.took.as_secs_f64());
-        (format!("oci-archive:{}", place.out().join("particle-os-base.oci.tar").display()), Some(place))
-    });
-    reference
+    static BASE: OnceLock<Result<String, String>> = OnceLock::new();
+    // Whoever comes second after a failure does not build it again.
+    let base = BASE.get_or_init(|| std::env::var("PARTICLE_VM_TEST_BASE").or_else(|_| build()));
+    base.as_ref().unwrap_or_else(|failure| panic!("the base image is not built:\n{failure}"))
+}
+
+/// Where the next run of all puts its own.
+fn build() -> Result<String, String> {
+    let place = Place::new();
+    let recipe = place::root().join("recipes/particle-os-base.yml");
+    let built = place.start_build(&recipe, &[]).finish(BUILD);
+    if built.code != 0 {
+        return Err(built.stderr);
+    }
+    measured("particle-os-base", "seconds to build", built.took.as_secs_f64());
+    let image = place::base().join("particle-os-base.oci.tar");
+    std::fs::rename(place.out().join("particle-os-base.oci.tar"), &image).unwrap();
+    Ok(format!("oci-archive:{}", image.display()))
 }

@@ -244,8 +244,8 @@ fn pack(dir: &Path, suite: &str, tree: &Path, (name, version): (&str, &str), fie
     std::fs::create_dir_all(dir.join(suite)).unwrap();
     let deb = dir.join(format!("{suite}/{name}_{version}_amd64.deb"));
     let mut command = Command::new("dpkg-deb");
-    // Every test program makes packages of its own, and all have to be the same: a program may get the port that
-    // another one had before, and the store of downloads knows a package by its URL.
+    // Every run makes packages of its own, and all have to be the same: a mirror may get the port that another one had
+    // before, and the store of downloads knows a package by its URL.
     command.env("SOURCE_DATE_EPOCH", "1");
     run(command.args(["--root-owner-group", "-z1", "--build"]).arg(tree).arg(deb));
 }

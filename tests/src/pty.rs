@@ -1,5 +1,6 @@
 //! Running the command under test on a terminal of its own, as a person would.
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::Signal;
 use nix::sys::termios::{Termios, tcgetattr};
@@ -47,6 +48,10 @@ impl OnTerminal {
     pub fn start(mut command: Command) -> Self {
         let size = Winsize { ws_row: SIZE.0, ws_col: SIZE.1, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(&size, None).unwrap();
+        // Not for the commands that other tests start meanwhile.
+        for side in [&pair.master, &pair.slave] {
+            fcntl(side, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
         let stdio = || Stdio::from(pair.slave.try_clone().unwrap());
         command.env("TERM", "xterm").stdin(stdio()).stdout(stdio()).stderr(stdio());
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -268,6 +268,7 @@ fn large_sectors() {
 /// GRUB for BIOS alone, which is another package than beside the one for UEFI, on the least system that it starts. UEFI
 /// finds nothing on the disk.
 #[test]
+#[ignore = "takes long, and no recipe that ships is like that: make check-all"]
 fn bios_only() {
     let place = Place::new();
     let recipe = place::root().join("tests/fixtures/bios-only.yml");

@@ -110,12 +110,6 @@ pub fn root_arguments(plan: &Plan) -> Result<Vec<String>, Failure> {
     Ok(vec![format!("root=UUID={}", root_uuid(plan)?), "ro".into()])
 }
 
-/// The kernel argument with the mount options of the root, for a deployment: no line of fstab(5) mounts that again.
-pub fn root_flags(plan: &Plan) -> Option<String> {
-    let options = &plan.disk.as_ref()?.mounted_at("/")?.options;
-    (!options.is_empty()).then(|| format!("rootflags={}", options.join(",")))
-}
-
 /// UUID of the file system at `/`.
 ///
 /// # Errors

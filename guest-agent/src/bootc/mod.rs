@@ -98,7 +98,7 @@ fn command(plan: &Plan, base: &Base) -> Result<Command, Failure> {
         Backend::Composefs => command.args(["--composefs-backend", "--bootloader=systemd"]),
     };
     command = command.arg(format!("--root-mount-spec=UUID={}", boot::root_uuid(plan)?));
-    for argument in boot::root_flags(plan).into_iter().chain(boot::arguments(plan)) {
+    for argument in plan.root_argument.iter().cloned().chain(boot::arguments(plan)) {
         command = command.arg(format!("--karg={argument}"));
     }
     Ok(command.arg(DISK))

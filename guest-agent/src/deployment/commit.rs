@@ -55,10 +55,9 @@ pub fn of_commit(
         let sysroot = Path::new(paths::TARGET);
         let commit = ostree::pull(context, sysroot, options)?;
         let deployment = ostree::deploy(context, sysroot, plan, &commit)?;
-        let deployed = ostree::identify(context, sysroot, &commit)?;
-        Ok(((mounted, deployment), archives, deployed))
+        Ok(((mounted, deployment), archives))
     });
-    let (system, archives, deployed) = done.inspect_err(|_| back())?;
+    let (system, archives) = done.inspect_err(|_| back())?;
     let mut built = configure(context, plan, system, (index + 1, own))?;
     let after = plan.steps_before_stages() + plan.stages.len() + 1;
     if let Some(mut archives) = archives {
@@ -68,7 +67,7 @@ pub fn of_commit(
         }
         archives.finish(&mut built);
     }
-    Ok(Built { scratch_bytes: context.scratch_peak(), deployed: Some(deployed), ..built })
+    Ok(Built { scratch_bytes: context.scratch_peak(), ..built })
 }
 
 /// Whether a commit is made of the tree.

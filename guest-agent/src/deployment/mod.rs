@@ -36,19 +36,15 @@ pub fn of_image(context: &Context, plan: &Plan, base: &Base, disk: &Disk, target
     let deadline = Some(Duration::from_secs(STEP_DEADLINE));
     let mounted =
         context.stage(0, "disk", deadline, |context| disk::format(context, disk, target, true)?.mount_sysroot())?;
-    let (deployment, deployed) = if base.engine == Engine::Bootc {
+    let deployment = if base.engine == Engine::Bootc {
         context.stage(1, "unpack", deadline, |context| bootc::unpack(context, base))?;
-        (context.stage(2, "install", deadline, |context| bootc::install(context, sysroot, plan, base))?, None)
+        context.stage(2, "install", deadline, |context| bootc::install(context, sysroot, plan, base))?
     } else {
         let commit =
             context.stage(1, "import", deadline, |context| ostree::import(context, sysroot, base, disk.size))?;
-        context.stage(2, "deploy", deadline, |context| {
-            let deployment = ostree::deploy(context, sysroot, plan, &commit)?;
-            Ok((deployment, Some(ostree::identify(context, sysroot, &commit)?)))
-        })?
+        context.stage(2, "deploy", deadline, |context| ostree::deploy(context, sysroot, plan, &commit))?
     };
-    let built = configure(context, plan, (mounted, deployment), (0, BTreeSet::new()))?;
-    Ok(Built { deployed, ..built })
+    configure(context, plan, (mounted, deployment), (0, BTreeSet::new()))
 }
 
 /// Run the stages of `plan` from the one at `first` in a deployment, and make it bootable. Those before have put the files
@@ -74,20 +70,23 @@ fn configure(
     // An open folder would keep the deployment from being unmounted.
     drop(tree);
     let deadline = Some(Duration::from_secs(STEP_DEADLINE));
-    let (packages, content_bytes) = context.stage(before + plan.stages.len(), "boot", deadline, |context| {
-        // In the order in which they have to go when something fails, from the last.
-        let (mut mounted, deployment, others) = (mounted, deployment, others);
-        let tree = site.leave_deployment()?;
-        deployment.write_fstab(&tree, plan)?;
-        if plan.base.as_ref().is_none_or(|base| base.backend == Backend::Ostree) {
-            deployment.mount_by_table_only(&tree)?;
-        }
-        let others = others.finish()?;
-        let packages = build::packages(&tree)?;
-        mounted.make_bootable(context, plan, &tree)?;
-        drop(tree);
-        deployment.unmount()?;
-        Ok((packages, mounted.write_out()? + others))
-    })?;
-    Ok(Built { packages, content_bytes, scratch_bytes: context.scratch_peak(), ..Built::default() })
+    let (packages, content_bytes, deployed) =
+        context.stage(before + plan.stages.len(), "boot", deadline, |context| {
+            // In the order in which they have to go when something fails, from the last.
+            let (mut mounted, deployment, others) = (mounted, deployment, others);
+            let tree = site.leave_deployment()?;
+            deployment.write_fstab(&tree, plan)?;
+            let mut deployed = None;
+            if plan.base.as_ref().is_none_or(|base| base.backend == Backend::Ostree) {
+                deployment.mount_by_table_only(&tree)?;
+                deployed = Some(ostree::identify(context, Path::new(paths::TARGET))?);
+            }
+            let others = others.finish()?;
+            let packages = build::packages(&tree)?;
+            mounted.make_bootable(context, plan, &tree)?;
+            drop(tree);
+            deployment.unmount()?;
+            Ok((packages, mounted.write_out()? + others, deployed))
+        })?;
+    Ok(Built { packages, content_bytes, scratch_bytes: context.scratch_peak(), deployed, ..Built::default() })
 }

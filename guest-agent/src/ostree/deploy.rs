@@ -13,7 +13,7 @@ use particle_vm_protocol::message::Deployed;
 use particle_vm_protocol::{Base, Engine, Failure, FailureKind, Plan};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where the origin of the deployment is written before it is one.
 const ORIGIN: &str = "/scratch/origin";
@@ -55,19 +55,21 @@ pub fn deploy(context: &Context, sysroot: &Path, plan: &Plan, commit: &Commit) -
     mount(sysroot)
 }
 
-/// What is deployed, as `ostree show` has it.
+/// The commit that is deployed in `sysroot`, as `ostree show` has it.
 ///
 /// # Errors
 /// When ostree fails or says something else.
-pub fn identify(context: &Context, sysroot: &Path, commit: &Commit) -> Result<Deployed, Failure> {
-    let shown = context.capture(&ostree(sysroot, "show").arg(&commit.reference))?;
-    let field = |name: &str| {
-        let value = shown.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
-        value.ok_or_else(|| {
-            report::plain(FailureKind::Agent, format!("`ostree show` says nothing of `{name}`:\n{shown}"))
-        })
-    };
-    Ok(Deployed { commit: field("commit ")?, content: field("ContentChecksum:")? })
+pub fn identify(context: &Context, sysroot: &Path) -> Result<Deployed, Failure> {
+    let (_, folder) = folders(sysroot)?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    // Of the same commit there may be several, with numbers.
+    let commit = name.split('.').next().unwrap_or_default().to_owned();
+    let shown = context.capture(&ostree(sysroot, "show").arg(&commit))?;
+    let content = shown.lines().find_map(|line| line.strip_prefix("ContentChecksum:"));
+    let content = content.ok_or_else(|| {
+        report::plain(FailureKind::Agent, format!("`ostree show` tells no checksum of the content:\n{shown}"))
+    })?;
+    Ok(Deployed { commit, content: content.trim().to_owned() })
 }
 
 /// The origin of the deployment, where the image comes from a place that the installed system can reach.
@@ -78,7 +80,7 @@ fn origin(base: &Base) -> Option<String> {
 /// The kernel command line: what finds the root, what the image asks for, what the recipe asks for.
 fn arguments(plan: &Plan, settings: &Settings) -> Result<Vec<String>, Failure> {
     let mut arguments = vec![format!("root=UUID={}", boot::root_uuid(plan)?), "rw".to_owned()];
-    arguments.extend(boot::root_flags(plan));
+    arguments.extend(plan.root_argument.clone());
     let boot = plan.disk.as_ref().and_then(|disk| disk.mounted_at("/boot")?.filesystem.as_ref());
     arguments.extend(boot.map(|boot| format!("boot=UUID={}", boot.uuid)));
     arguments.extend(settings.kargs.iter().cloned());
@@ -91,9 +93,15 @@ fn arguments(plan: &Plan, settings: &Settings) -> Result<Vec<String>, Failure> {
 /// # Errors
 /// When there is none.
 pub fn mount(sysroot: &Path) -> Result<Deployment, Failure> {
+    let (stateroot, folder) = folders(sysroot)?;
+    Deployment::mount(&folder, &folder.join("etc"), &stateroot.join("var"))
+}
+
+/// The folders of the one stateroot and its one deployment.
+fn folders(sysroot: &Path) -> Result<(PathBuf, PathBuf), Failure> {
     let stateroot = deployment::only_folder(&sysroot.join("ostree/deploy"))?;
     let folder = deployment::only_folder(&stateroot.join("deploy"))?;
-    Deployment::mount(&folder, &folder.join("etc"), &stateroot.join("var"))
+    Ok((stateroot, folder))
 }
 
 /// `/.bootc-aleph.json`, as bootc 1.16 writes it ("install/aleph.rs").
@@ -121,18 +129,15 @@ fn aleph(base: &Base) -> Result<String, Failure> {
 mod tests {
     use super::*;
     use crate::fixtures::plan;
-    use particle_vm_protocol::{Backend, PartitionKind};
+    use particle_vm_protocol::Backend;
 
     #[test]
-    fn the_kernel_is_told_all_options_of_the_root() {
+    fn the_kernel_is_told_of_the_root_then_of_the_image_then_of_the_recipe() {
         let settings = Settings { stateroot: "default".into(), kargs: vec!["quiet".into()], verity: false };
         let mut plan = plan(r#"[{ "type": "kernel", "options": { "cmdline": ["console=ttyS0"] } }]"#);
-        let told = ["root=UUID=root", "rw", "boot=UUID=boot", "quiet", "console=ttyS0"];
+        plan.root_argument = Some("rootflags=noatime".into());
+        let told = ["root=UUID=root", "rw", "rootflags=noatime", "boot=UUID=boot", "quiet", "console=ttyS0"];
         assert_eq!(arguments(&plan, &settings).unwrap(), told);
-        let partitions = &mut plan.disk.as_mut().unwrap().partitions;
-        let root = partitions.iter_mut().find(|partition| partition.kind == PartitionKind::Root).unwrap();
-        root.options = vec!["noatime".into(), "data=journal".into()];
-        assert!(arguments(&plan, &settings).unwrap().contains(&"rootflags=noatime,data=journal".to_owned()));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use super::definition;
 use super::error::ApplianceError;
-use super::manifest::{self, Manifest, is_digest};
+use super::manifest::{self, Manifest};
 use crate::dirs::Dirs;
 use crate::event::Events;
+use crate::source::digest::is_hex;
 use crate::workspace::Workspace;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, TryLockError};
@@ -73,7 +74,7 @@ fn index_entry(dirs: &Dirs, mirror: Option<&str>) -> PathBuf {
 /// The digest that the index has.
 pub fn indexed(dirs: &Dirs, mirror: Option<&str>) -> Option<String> {
     let digest = fs::read_to_string(index_entry(dirs, mirror)).ok()?;
-    is_digest(&digest).then_some(digest)
+    is_hex(&digest).then_some(digest)
 }
 
 /// Enter the appliance into the index, with the lock held.
@@ -139,7 +140,7 @@ pub fn list(dirs: &Dirs) -> Result<Vec<Listed>, ApplianceError> {
     let mut list = Vec::new();
     for entry in entries {
         let entry = entry.map_err(ApplianceError::io("read", &parent))?;
-        let Some(digest) = entry.file_name().to_str().filter(|name| is_digest(name)).map(ToOwned::to_owned) else {
+        let Some(digest) = entry.file_name().to_str().filter(|name| is_hex(name)).map(ToOwned::to_owned) else {
             continue;
         };
         let folder = entry.path();

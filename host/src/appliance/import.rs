@@ -2,9 +2,10 @@
 
 use super::background::GivenUp;
 use super::error::ApplianceError;
-use super::manifest::{self, FILE, Manifest, is_digest};
+use super::manifest::{self, FILE, Manifest};
 use super::oci::{self, Artifact, Descriptor, Index};
 use crate::event::{Events, Unit};
+use crate::source::digest::is_hex;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -54,7 +55,7 @@ pub fn announced(path: &Path) -> Option<String> {
             entry.take(MAX_DOCUMENT).read_to_end(&mut text).ok()?;
             let index: Index = serde_json::from_slice(&text).ok()?;
             let digest = index.manifests.first()?.annotations.get(oci::APPLIANCE)?;
-            return is_digest(digest).then(|| digest.clone());
+            return is_hex(digest).then(|| digest.clone());
         }
     }
     None
@@ -169,7 +170,7 @@ impl Blobs {
                 let mut text = Vec::new();
                 entry.read_to_end(&mut text).map_err(broken)?;
                 index = Some(text);
-            } else if let Some(digest) = name.strip_prefix(oci::BLOBS).filter(|digest| is_digest(digest)) {
+            } else if let Some(digest) = name.strip_prefix(oci::BLOBS).filter(|digest| is_hex(digest)) {
                 total = total.saturating_add(size);
                 if total > MAX_BLOBS {
                     return Err(unusable("it is larger than any appliance".into()));

@@ -3,6 +3,7 @@
 use super::definition::{self, FORMAT};
 use super::error::ApplianceError;
 use super::fetch::Packages;
+use crate::source::digest::is_hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -109,7 +110,7 @@ impl Manifest {
             return Err(format!("it has the format {format}, and this program uses {FORMAT}"));
         }
         let manifest: Self = serde_json::from_slice(text).map_err(|error| format!("{FILE}: {error}"))?;
-        if !is_digest(&manifest.digest) {
+        if !is_hex(&manifest.digest) {
             return Err(format!("its digest {:?} is none", manifest.digest));
         }
         for name in file::ALL {
@@ -122,11 +123,6 @@ impl Manifest {
         }
         Ok(manifest)
     }
-}
-
-/// Whether `text` is a SHA-256 in lower-case hexadecimal; only such names are looked for in the cache.
-pub fn is_digest(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Digest of the appliance that is made of `packages`.
@@ -222,6 +218,6 @@ pub(super) mod tests {
         let one = digest(&packages(vec![package("a"), package("b")]));
         assert_eq!(one, digest(&packages(vec![package("b"), package("a")])));
         assert_ne!(one, digest(&packages(vec![package("a")])));
-        assert!(is_digest(&one));
+        assert!(is_hex(&one));
     }
 }

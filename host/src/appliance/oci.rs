@@ -63,7 +63,7 @@ impl Descriptor {
 
     /// The SHA-256 in hexadecimal, when the digest is one.
     pub fn sha256(&self) -> Option<&str> {
-        self.digest.strip_prefix("sha256:").filter(|hex| super::manifest::is_digest(hex))
+        crate::source::digest::sha256(&self.digest)
     }
 }
 

@@ -14,11 +14,12 @@ use crate::output::{Contents, Manifest, OutputFolder, Record, manifest, space};
 use crate::plan::{Planned, plan};
 use crate::recipe::Recipe;
 use crate::signing::SigningKey;
+use crate::source::digest;
 use crate::store::Store;
 use crate::vm::proxy::{Policy, Proxy, Upstream};
 use crate::vm::{Accel, Accelerator, Disk, LinkError, Session, VmError};
 use crate::workspace::Workspace;
-use particle_vm_protocol::message::Built;
+use particle_vm_protocol::message::{Built, Deployed};
 use particle_vm_protocol::{FailureKind, Job, JobResult, Stage};
 use std::path::Path;
 use std::sync::Arc;
@@ -148,6 +149,11 @@ impl Build {
         let contents = Contents { key: self.key, ..contents(&self.recipe, &built) };
         if !contents.is_sound(&self.planned.plan.archives, self.planned.needs.archive_bytes) {
             return Err(EngineError::Archives.into());
+        }
+        if let Some(Deployed { commit, content }) = &built.deployed
+            && !(digest::is_hex(commit) && digest::is_hex(content))
+        {
+            return Err(EngineError::Deployed { commit: commit.clone() }.into());
         }
         let mut manifest = self.manifest;
         manifest.packages = built.packages;

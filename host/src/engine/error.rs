@@ -86,6 +86,12 @@ pub enum EngineError {
     /// The guest says that it has written an archive where none can be.
     #[error("the VM has not written the archives that it was asked for")]
     Archives,
+    /// The guest says that it has deployed what no commit is called.
+    #[error("the VM has deployed {commit:?}, which is no commit")]
+    Deployed {
+        /// What it says.
+        commit: String,
+    },
     /// A file of this machine cannot be used.
     #[error("cannot use {}", .path.display())]
     File {
@@ -136,7 +142,7 @@ impl Classify for EngineError {
             | Self::Absurd { .. } => Class::Build,
             Self::Tests { source, .. } => source.class(),
             Self::SourceDate { .. } => Class::Usage,
-            Self::Archives => Class::Internal,
+            Self::Archives | Self::Deployed { .. } => Class::Internal,
             Self::File { .. } => Class::Host,
         }
     }
@@ -183,7 +189,7 @@ impl Classify for EngineError {
                 Some("see which of its files are as large as that; holes in files count with what they read as".into())
             }
             Self::SourceDate { .. } => Some("unset it, or set it to what `date +%s` prints".into()),
-            Self::Archives | Self::File { .. } => None,
+            Self::Archives | Self::Deployed { .. } | Self::File { .. } => None,
         }
     }
 
@@ -205,6 +211,7 @@ impl Classify for EngineError {
             | Self::Absurd { .. }
             | Self::SourceDate { .. }
             | Self::Archives
+            | Self::Deployed { .. }
             | Self::File { .. } => None,
         }
     }

@@ -11,7 +11,7 @@ mod network;
 pub use needs::Needs;
 
 use crate::error::{Class, Classify};
-use crate::recipe::{Findings, GIB, MIB, Path, Recipe, Size, firmwares, layout, root_argument};
+use crate::recipe::{Findings, GIB, MIB, Partition, Path, Recipe, Size, firmwares, layout, rootflags};
 use crate::source::Reference;
 use particle_vm_protocol::frame::{FrameError, MAX_FRAME};
 use particle_vm_protocol::stage::Bootloader;
@@ -126,6 +126,10 @@ pub fn plan(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Result
         architecture: recipe.architecture.name().into(),
         base,
         bootloader: bootloader(recipe),
+        root_argument: root(recipe)
+            .filter(|_| deployed(recipe, facts))
+            .as_ref()
+            .and_then(rootflags::argument_of_deployment),
         stages,
         disk,
         archives: archives(recipe),
@@ -162,15 +166,21 @@ fn bootloader(recipe: &Recipe) -> Bootloader {
     bootloader
 }
 
+/// Whether the system is a deployment.
+fn deployed(recipe: &Recipe, facts: &HostFacts) -> bool {
+    facts.base.as_ref().is_some_and(|facts| facts.base.engine != Engine::Plain) || recipe.deploys().is_some()
+}
+
+/// The partition of the root.
+fn root(recipe: &Recipe) -> Option<Partition> {
+    let disk = recipe.disk.as_ref().filter(|_| recipe.makes_disk())?;
+    layout(disk, recipe.bootloader()).into_iter().find(|partition| partition.kind == PartitionKind::Root)
+}
+
 fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanError> {
     let mirror = mirror(recipe, facts);
     let disk = recipe.disk.as_ref().filter(|_| recipe.makes_disk());
-    let partitions = disk.map(|disk| layout(disk, recipe.bootloader())).unwrap_or_default();
-    let root = partitions.iter().find(|partition| partition.kind == PartitionKind::Root);
-    let engine = facts.base.as_ref().map_or(Engine::Plain, |facts| facts.base.engine);
-    // A deployment is told all the options of its root.
-    let deployed = engine != Engine::Plain || recipe.deploys().is_some();
-    let root_argument = root.filter(|_| !deployed).and_then(root_argument);
+    let root_argument = root(recipe).filter(|_| !deployed(recipe, facts)).as_ref().and_then(rootflags::argument);
     let count = recipe.stages.len();
     let planned = recipe.stages.iter().enumerate().map(|(index, written)| {
         let mut stage = written.stage.clone();
@@ -263,7 +273,25 @@ disk: { size: 4GiB, partitions: [{ kind: root, grow: true, options: [noatime, da
         let recipe = crate::recipe::parse(source, FilePath::new("."), &BTreeMap::new()).unwrap();
         let planned = plan(&recipe, &facts(), &Overrides::default()).unwrap();
         let Stage::Kernel(kernel) = &planned.plan.stages[1].stage else { panic!() };
-        assert_eq!(kernel.cmdline, ["quiet", "rootflags=data=journal"]);
+        assert_eq!(
+            (&kernel.cmdline[..], &planned.plan.root_argument),
+            (&["quiet", "rootflags=data=journal"].map(str::to_owned)[..], &None)
+        );
+        // A deployment is told all options of its root, and needs no stage for that.
+        let text = "name: x
+stages:
+  - { type: ostree.pull, options: { url: 'http://x.example/', refs: [r], unsigned: true } }
+  - { type: ostree.deploy, options: { ref: r } }
+  - { type: kernel, options: { cmdline: [quiet] } }
+disk: { size: 4GiB, partitions: [{ kind: root, grow: true, options: [noatime, data=journal] }] }
+";
+        for text in [text, &text.replace("  - { type: kernel, options: { cmdline: [quiet] } }\n", "")] {
+            let source = crate::recipe::Source::new("r.yml", text);
+            let recipe = crate::recipe::parse(source, FilePath::new("."), &BTreeMap::new()).unwrap();
+            let plan = plan(&recipe, &facts(), &Overrides::default()).unwrap().plan;
+            assert_eq!(plan.root_argument.as_deref(), Some("rootflags=noatime,data=journal"));
+            assert!(!format!("{:?}", plan.stages).contains("rootflags"), "{:?}", plan.stages);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::check::names;
 use super::finding::{Finding, Findings};
 use super::layout::layout;
 use super::path::Path;
+use super::rootflags::{self, can_be_told};
 use super::size::{MIB, Size};
 use super::types::Recipe;
 use particle_vm_protocol::stage::{Bootloader, BootloaderType};
@@ -62,8 +63,13 @@ impl Recipe {
             layout(&disk, Some(self.bootloader().filter(|written| written.kind == own.kind).unwrap_or(&own)));
         let list = Path::root().key("disk").key("partitions");
         let root = partitions.iter().position(|partition| partition.kind == PartitionKind::Root);
-        if let Some(root) = root.filter(|root| unified && !partitions[*root].options.is_empty()) {
-            findings.push(self.unified(&list.index(root).key("options")));
+        if root.is_some_and(|root| unified && rootflags::argument_of_deployment(&partitions[root]).is_some()) {
+            let options = root.map(|root| list.index(root).key("options")).filter(|path| self.is_written(path));
+            // Those of the image's own `disk.yaml` stand nowhere in the recipe.
+            let path = options.unwrap_or_else(|| Path::root().key("base-image"));
+            let message =
+                "the root has mount options, and the kernel of the image is a unified one, which cannot be told";
+            findings.push(self.finding(&path, message).help("write `rootflags=` into the unified kernel of the image"));
         }
         for (index, stage) in self.stages.iter().enumerate() {
             let path = Path::root().key("stages").index(index);
@@ -115,11 +121,18 @@ impl Recipe {
 
     fn fits_plain(&self) -> Vec<Finding> {
         // What is no disk need not boot, and a commit of it is made to boot.
-        if !self.makes_disk()
-            || self.deploys().is_some()
-            || self.stages.iter().any(|stage| matches!(stage.stage, Stage::Bootloader(_)))
-        {
+        if !self.makes_disk() || self.deploys().is_some() {
             return Vec::new();
+        }
+        let has = |is: fn(&Stage) -> bool| self.stages.iter().any(|stage| is(&stage.stage));
+        if has(|stage| matches!(stage, Stage::Bootloader(_))) {
+            let partitions = self.disk.as_ref().and_then(|disk| disk.partitions.as_deref()).unwrap_or_default();
+            let list = Path::root().key("disk").key("partitions");
+            let untold = rootflags::untold(partitions).filter(|_| !has(|stage| matches!(stage, Stage::Kernel(_))));
+            let findings = untold.map(|(partition, option, message)| {
+                self.finding(&list.index(partition).key("options").index(option), message).help(rootflags::TELL)
+            });
+            return findings.collect();
         }
         let message = "the image becomes a plain system, and no stage makes it boot";
         let finding = self.finding(&Path::root().key("base-image"), message);
@@ -195,9 +208,17 @@ impl Recipe {
             }
         }
         for (index, partition) in self.disk.iter().flat_map(|disk| &disk.partitions).flatten().enumerate() {
+            let path = Path::root().key("disk").key("partitions").index(index);
+            let root = partition.kind == PartitionKind::Root;
+            for (number, option) in partition.options.iter().enumerate().filter(|(_, it)| root && !can_be_told(it)) {
+                let message = format!(
+                    "the root of a deployment is mounted with what the kernel is told, and not with `{option}`"
+                );
+                wrong(&path.key("options").index(number), message, "remove it");
+            }
             let own = matches!(partition.kind, PartitionKind::Root | PartitionKind::Boot | PartitionKind::Esp);
             if let Some(point) = partition.mountpoint.as_deref().filter(|point| !own && !is_writable(point)) {
-                let path = Path::root().key("disk").key("partitions").index(index).key("mountpoint");
+                let path = path.key("mountpoint");
                 wrong(&path, read_only(point), "mount it beneath `/var`");
             }
         }

@@ -201,7 +201,9 @@ fn partition(entry: Entry, size: u64, number: usize) -> Result<Partition, String
     }
     let numbered = matches!(kind, PartitionKind::Linux | PartitionKind::Swap);
     let options = payload.as_ref().and_then(|payload| payload.fstab_options.as_deref()).unwrap_or_default();
-    let options = options.split(',').filter(|option| !matches!(*option, "" | "defaults"));
+    // What is deployed has a root that nobody writes to anyway.
+    let said = |option: &&str| !(matches!(*option, "" | "defaults") || grow && matches!(*option, "ro" | "rw"));
+    let options = options.split(',').filter(said);
     Ok(Partition {
         kind,
         size: Some(Size(size)).filter(|size| !grow && size.0 > 0),

@@ -12,7 +12,7 @@ pub mod limits;
 mod near;
 mod path;
 mod reference;
-mod rootflags;
+pub mod rootflags;
 mod schema;
 mod sections;
 mod shape;
@@ -26,7 +26,6 @@ pub use image_disk::ImageDisk;
 pub use layout::{EDGE, firmwares, layout};
 pub use path::{Path, Step};
 pub use reference::reference;
-pub use rootflags::argument as root_argument;
 pub use schema::schema;
 pub use size::{GIB, MIB, Size, Timeout};
 pub use types::{

@@ -163,7 +163,7 @@ pub struct Partition {
     /// GUID of the partition; without it, one that follows from the recipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// Mount options, fstab(5).
+    /// Mount options, fstab(5). The root of a deployment takes those that the kernel can be told.
     #[serde(default)]
     pub options: Vec<String>,
 }

@@ -6,9 +6,12 @@ use sha2::{Digest as _, Sha256};
 
 /// The hexadecimal part of `digest`, when it is a SHA-256.
 pub fn sha256(digest: &str) -> Option<&str> {
-    let hex = digest.strip_prefix("sha256:")?;
-    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    (hex.len() == 64 && hex.bytes().all(is_hex)).then_some(hex)
+    digest.strip_prefix("sha256:").filter(|hex| is_hex(hex))
+}
+
+/// Whether `text` is a SHA-256 in lower-case hexadecimal.
+pub fn is_hex(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// The digest of `bytes`.

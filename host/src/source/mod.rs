@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 mod advice;
 mod archive;
 mod credentials;
-mod digest;
+pub(crate) mod digest;
 mod docker;
 mod docker_archive;
 mod document;

@@ -84,19 +84,17 @@ fn filesystem(checker: &mut Checker<'_>, path: &Path, disk: &Disk) {
     }
 }
 
-/// Options of the root that the kernel has to be told, because it is mounted before fstab(5) is read.
+/// Options of the root that the kernel has to be told, because it is mounted before fstab(5) is read. What becomes of an
+/// image is not known yet, and a deployment is told them all.
 fn flags_of_root(checker: &mut Checker<'_>, list: &Path, partitions: &[Partition], sections: &Sections) {
-    let Some(index) = partitions.iter().position(|partition| partition.kind == PartitionKind::Root) else { return };
-    let root = &partitions[index];
-    // A stage of a type that nobody knows may be meant for one. What stands before a deployment is of the commit.
+    // A stage of a type that nobody knows may be meant for one.
     let kernel = |stage: &Section| stage.stage.is_none() || stage.kind.as_deref() == Some("kernel");
-    let deploy = sections.first("ostree.deploy");
-    let kernel = sections.stages.iter().skip(deploy.unwrap_or(0)).any(kernel);
-    for (option, name) in root.options.iter().enumerate() {
-        if !kernel && rootflags::at_first_mount(root.filesystem, name) {
-            let message = format!("the kernel has to be told `{name}`, and no stage sets its arguments");
-            checker.advise(&list.index(index).key("options").index(option), message, "add a stage `kernel`");
-        }
+    let deployed = sections.base_image.is_some() || sections.first("ostree.deploy").is_some();
+    if deployed || sections.stages.iter().any(kernel) {
+        return;
+    }
+    for (partition, option, message) in rootflags::untold(partitions) {
+        checker.advise(&list.index(partition).key("options").index(option), message, rootflags::TELL);
     }
 }
 

@@ -102,8 +102,13 @@ fn the_composefs_backend_boots_by_systemd_boot() {
     };
     assert!(disk("{ kind: esp, size: 512MiB }, ").is_ok());
     assert!(disk("{ kind: esp, size: 64MiB }, ").unwrap_err().contains("they do not fit | write at least `128MiB`"));
-    let options = "stages: [{ type: kernel }]\ndisk: { size: 8GiB, partitions: [{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 512MiB }, { kind: root, grow: true, options: [data=journal] }] }";
-    assert!(settled(options, true).unwrap_err().contains("has its command line in it"));
+    let disk = "disk: { size: 8GiB, partitions: [{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 512MiB }, { kind: root, grow: true, options: [noatime] }] }";
+    assert!(settled(disk, false).is_ok());
+    assert_eq!(
+        settled(disk, true).unwrap_err(),
+        "3:134 the root has mount options, and the kernel of the image is a unified one, which cannot be told | write `rootflags=` into the unified kernel of the image\n"
+    );
+    assert!(settled(&disk.replace("noatime", "rw"), true).is_ok());
     let cmdline = "stages: [{ type: kernel, options: { cmdline: [quiet] } }]";
     assert!(settled(cmdline, false).is_ok());
     assert_eq!(

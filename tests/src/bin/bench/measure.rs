@@ -2,8 +2,6 @@
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::Pid;
 use std::io::{Read, Seek};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,8 +15,9 @@ pub struct Run {
     pub cpu: f64,
 }
 
-/// What a command and the processes that it waited for read and wrote, from the page cache too: proc_pid_io(5).
-#[derive(Debug, Clone, Copy)]
+/// What a command and the processes that it waited for read and wrote, from the page cache too: proc_pid_io(5). Those of the
+/// last moment are not in it.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Traffic {
     /// Bytes read.
     pub read: u64,
@@ -48,13 +47,10 @@ pub fn measure(command: &mut Command) -> Report {
     let output = Stdio::from(errors.try_clone().unwrap());
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output).spawn().unwrap();
     let pid = child.id();
-    let memory = std::thread::spawn(move || peak_memory(pid));
-    // It stays a zombie, and /proc has its sums.
-    waitid(Id::Pid(Pid::from_raw(pid.try_into().unwrap())), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
-    let wall = started.elapsed().as_secs_f64();
-    let traffic = traffic(pid);
-    let memory_kib = memory.join().unwrap();
+    let watch = std::thread::spawn(move || watch(pid));
     let status = child.wait().unwrap();
+    let wall = started.elapsed().as_secs_f64();
+    let (memory_kib, traffic) = watch.join().unwrap();
     let mut said = String::new();
     errors.rewind().unwrap();
     errors.read_to_string(&mut said).unwrap();
@@ -73,20 +69,22 @@ fn children_cpu() -> f64 {
     (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6
 }
 
-/// Most KiB that a process has used, asked for until it has ended: proc_pid_status(5).
-fn peak_memory(pid: u32) -> u64 {
-    let mut peak = 0;
+/// Most KiB that a process has used (proc_pid_status(5)) and what it has moved, asked for until it has ended.
+fn watch(pid: u32) -> (u64, Traffic) {
+    let (mut peak, mut traffic) = (0, Traffic::default());
+    let number = |text: &str, name: &str| -> Option<u64> {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value?.trim().trim_end_matches(" kB").parse().ok()
+    };
     loop {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-        let Some(kib) = line.and_then(|kib| kib.parse().ok()) else { return peak };
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        // Whoever has ended has no memory, and whoever waits for it takes its number away.
+        let Some(kib) = number(&read("status"), "VmHWM") else { return (peak, traffic) };
         peak = kib;
+        let moved = read("io");
+        if let (Some(read), Some(written)) = (number(&moved, "rchar"), number(&moved, "wchar")) {
+            traffic = Traffic { read, written };
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-fn traffic(pid: u32) -> Traffic {
-    let sums = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
-    let sum = |name: &str| sums.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap();
-    Traffic { read: sum("rchar:"), written: sum("wchar:") }
 }
