@@ -283,7 +283,7 @@ stages:
   - { type: ostree.pull, options: { url: 'http://x.example/', refs: [r], unsigned: true } }
   - { type: ostree.deploy, options: { ref: r } }
   - { type: kernel, options: { cmdline: [quiet] } }
-disk: { size: 4GiB, partitions: [{ kind: root, grow: true, options: [noatime, data=journal] }] }
+disk: { size: 4GiB, partitions: [{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 64MiB }, { kind: root, grow: true, options: [noatime, data=journal] }] }
 ";
         for text in [text, &text.replace("  - { type: kernel, options: { cmdline: [quiet] } }\n", "")] {
             let source = crate::recipe::Source::new("r.yml", text);

@@ -106,7 +106,7 @@ fn the_composefs_backend_boots_by_systemd_boot() {
     assert!(settled(disk, false).is_ok());
     assert_eq!(
         settled(disk, true).unwrap_err(),
-        "3:134 the root has mount options, and the kernel of the image is a unified one, which cannot be told | write `rootflags=` into the unified kernel of the image\n"
+        "3:122 the root has mount options, and the kernel of the image is a unified one, which cannot be told | write `rootflags=` into the unified kernel of the image\n"
     );
     assert!(settled(&disk.replace("noatime", "rw"), true).is_ok());
     let cmdline = "stages: [{ type: kernel, options: { cmdline: [quiet] } }]";
