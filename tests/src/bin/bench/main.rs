@@ -27,6 +27,16 @@ const MEMORY_BUDGET: f64 = 64.0;
 const IMAGE_BUDGET: f64 = 1.05;
 
 fn main() {
+    // `bench container` measures that alone.
+    if std::env::args().nth(1).as_deref() != Some("container") {
+        compare();
+        println!();
+    }
+    container::compare();
+}
+
+/// Starts of VMs and builds of the reference image, beside the peers.
+fn compare() {
     let place = Place::new();
     let _ = measure(&mut place.command(&["appliance", "build"]));
     let shell = || measure(&mut place.command(&["shell", "--accel", ACCEL, "--", "true"])).run;
@@ -65,8 +75,6 @@ fn main() {
     if peers.is_empty() {
         println!("- the peers were not measured: this is not root, or {} is no folder", peers::scripts().display());
     }
-    println!();
-    container::compare();
 }
 
 /// A row with the ratio of processor time, ours to that of the row, and what it may be.
