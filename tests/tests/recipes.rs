@@ -242,6 +242,7 @@ fn systemd_boot() {
 
 /// Not one that ships: what the others do not use, in one build, see the recipe.
 #[test]
+#[ignore = "takes a quarter of an hour: make check-all"]
 fn large_sectors() {
     let place = Place::new();
     let fixture = place::root().join("tests/fixtures/large-sectors");
