@@ -19,7 +19,7 @@ pub fn base_image() -> &'static str {
     base.as_ref().unwrap_or_else(|failure| panic!("the base image is not built:\n{failure}"))
 }
 
-/// Where the next run of all puts its own.
+/// Build it, to a place where the next run puts its own: nothing is left of a static at the end of a program.
 fn build() -> Result<String, String> {
     let place = Place::new();
     let recipe = place::root().join("recipes/particle-os-base.yml");

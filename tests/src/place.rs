@@ -111,6 +111,14 @@ impl Place {
         self.path().join("out")
     }
 
+    /// `manifest.json` of what was built.
+    ///
+    /// # Panics
+    /// When nothing was.
+    pub fn manifest(&self) -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(self.out().join("manifest.json")).unwrap()).unwrap()
+    }
+
     /// Where scratch disks go.
     pub fn work(&self) -> PathBuf {
         self.path().join("work")

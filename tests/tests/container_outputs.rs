@@ -52,7 +52,7 @@ fn a_bootable_container_is_what_others_expect() {
     let mut sums = Command::new("sha256sum");
     sums.args(["--check", "--strict", "--quiet", "SHA256SUMS"]).current_dir(place.out());
     assert!(sums.status().unwrap().success());
-    let manifest: Value = serde_json::from_slice(&std::fs::read(place.out().join("manifest.json")).unwrap()).unwrap();
+    let manifest = place.manifest();
     assert!(manifest["packages"]["ostree:amd64"].is_string(), "the packages are those of the tree");
 
     for image in [

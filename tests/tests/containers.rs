@@ -29,7 +29,7 @@ fn build_and_test(name: &str, reference: &str, lines: &str, firmwares: &[&str]) 
     measured(name, "seconds to build and test", outcome.took.as_secs_f64());
     leftovers::no_processes(&place);
     assert_eq!(leftovers::names(&place.work()), Vec::<String>::new());
-    serde_json::from_slice(&std::fs::read(place.out().join("manifest.json")).unwrap()).unwrap()
+    place.manifest()
 }
 
 /// The same with an image that becomes a deployment.
@@ -144,7 +144,7 @@ fn commits_are_deployed() {
     let sign = ["--test", "--sign", key.to_str().unwrap()];
     let outcome = place.start_build(&recipe, &sign).finish(BUILD).exits(0);
     measured("commit", "seconds to build and test", outcome.took.as_secs_f64());
-    let manifest: Value = serde_json::from_slice(&std::fs::read(place.out().join("manifest.json")).unwrap()).unwrap();
+    let manifest = place.manifest();
     let published = manifest["outputs"].as_array().unwrap().iter().find_map(|output| output["commit"].as_object());
     assert_eq!(published.unwrap()["signed_by"].as_str().map(str::len), Some(44), "{manifest}");
     let checksum = published.unwrap()["checksum"].as_str().unwrap();

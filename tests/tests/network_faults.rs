@@ -133,7 +133,7 @@ fn a_mirror_that_replaces_a_package_under_its_name_is_believed_at_once() {
 }
 
 fn manifest(place: &Place) -> serde_json::Value {
-    serde_json::from_slice(&std::fs::read(place.out().join("manifest.json")).unwrap()).unwrap()
+    place.manifest()
 }
 
 #[test]

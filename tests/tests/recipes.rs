@@ -115,8 +115,7 @@ fn build_file(place: &Place, name: &str, recipe: &Path, firmwares: &[&str], argu
     let sums = Command::new("sha256sum").args(["--check", "--strict", "SHA256SUMS"]).current_dir(place.out()).output();
     let sums = sums.unwrap();
     assert!(sums.status.success(), "{}", String::from_utf8_lossy(&sums.stdout));
-    let manifest = std::fs::read(place.out().join("manifest.json")).unwrap();
-    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let manifest = place.manifest();
     measured(name, "timings", &manifest["timings"]);
     manifest
 }
@@ -275,8 +274,7 @@ fn bios_only() {
     let recipe = place::root().join("tests/fixtures/bios-only.yml");
     let outcome = place.start_build(&recipe, &[]).finish(BUILD).exits(0);
     measured("bios-only", "seconds to build", outcome.took.as_secs_f64());
-    let manifest: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(place.out().join("manifest.json")).unwrap()).unwrap();
+    let manifest = place.manifest();
     let packages = manifest["packages"].as_object().unwrap();
     let has = |package: &str| packages.contains_key(&format!("{package}:amd64"));
     assert!(has("grub-pc") && !has("grub-efi-amd64"), "{packages:#?}");

@@ -351,7 +351,7 @@ fn deploy(place: &Place, reference: &str, variables: &[(&str, &str)]) -> Value {
     command.envs(variables.iter().copied());
     let built = Running::start(command).finish(Duration::from_secs(600)).exits(0);
     measured(reference, "seconds to deploy", built.took.as_secs_f64());
-    let manifest: Value = serde_json::from_slice(&std::fs::read(place.out().join("manifest.json")).unwrap()).unwrap();
+    let manifest = place.manifest();
     manifest["deployed"].clone()
 }
 

@@ -63,10 +63,11 @@ impl Recipe {
             layout(&disk, Some(self.bootloader().filter(|written| written.kind == own.kind).unwrap_or(&own)));
         let list = Path::root().key("disk").key("partitions");
         let root = partitions.iter().position(|partition| partition.kind == PartitionKind::Root);
-        if root.is_some_and(|root| unified && rootflags::argument_of_deployment(&partitions[root]).is_some()) {
-            let options = root.map(|root| list.index(root).key("options")).filter(|path| self.is_written(path));
+        let told = |root: &usize| unified && rootflags::argument_of_deployment(&partitions[*root]).is_some();
+        if let Some(root) = root.filter(told) {
+            let options = list.index(root).key("options");
             // Those of the image's own `disk.yaml` stand nowhere in the recipe.
-            let path = options.unwrap_or_else(|| Path::root().key("base-image"));
+            let path = if self.is_written(&options) { options } else { Path::root().key("base-image") };
             let message =
                 "the root has mount options, and the kernel of the image is a unified one, which cannot be told";
             findings.push(self.finding(&path, message).help("write `rootflags=` into the unified kernel of the image"));
@@ -124,15 +125,8 @@ impl Recipe {
         if !self.makes_disk() || self.deploys().is_some() {
             return Vec::new();
         }
-        let has = |is: fn(&Stage) -> bool| self.stages.iter().any(|stage| is(&stage.stage));
-        if has(|stage| matches!(stage, Stage::Bootloader(_))) {
-            let partitions = self.disk.as_ref().and_then(|disk| disk.partitions.as_deref()).unwrap_or_default();
-            let list = Path::root().key("disk").key("partitions");
-            let untold = rootflags::untold(partitions).filter(|_| !has(|stage| matches!(stage, Stage::Kernel(_))));
-            let findings = untold.map(|(partition, option, message)| {
-                self.finding(&list.index(partition).key("options").index(option), message).help(rootflags::TELL)
-            });
-            return findings.collect();
+        if self.stages.iter().any(|stage| matches!(stage.stage, Stage::Bootloader(_))) {
+            return self.untold_options();
         }
         let message = "the image becomes a plain system, and no stage makes it boot";
         let finding = self.finding(&Path::root().key("base-image"), message);
@@ -143,6 +137,19 @@ impl Recipe {
             "add the stage `bootloader`, and `kernel` if the image has none"
         };
         vec![finding.help(help)]
+    }
+
+    /// Options of the root that the kernel has to be told, and no stage tells it.
+    fn untold_options(&self) -> Vec<Finding> {
+        if self.stages.iter().any(|stage| matches!(stage.stage, Stage::Kernel(_))) {
+            return Vec::new();
+        }
+        let partitions = self.disk.as_ref().and_then(|disk| disk.partitions.as_deref()).unwrap_or_default();
+        let list = Path::root().key("disk").key("partitions");
+        let findings = rootflags::untold(partitions).map(|(partition, option, message)| {
+            self.finding(&list.index(partition).key("options").index(option), message).help(rootflags::TELL)
+        });
+        findings.collect()
     }
 
     fn fits_deployment(&self) -> Vec<Finding> {
@@ -209,12 +216,15 @@ impl Recipe {
         }
         for (index, partition) in self.disk.iter().flat_map(|disk| &disk.partitions).flatten().enumerate() {
             let path = Path::root().key("disk").key("partitions").index(index);
+            let options = path.key("options");
+            // What an image says of its own root is true of a deployment anyway.
+            let refused = |option: &str| !can_be_told(option) && (option != "ro" || self.is_written(&options));
             let root = partition.kind == PartitionKind::Root;
-            for (number, option) in partition.options.iter().enumerate().filter(|(_, it)| root && !can_be_told(it)) {
+            for (number, option) in partition.options.iter().enumerate().filter(|(_, it)| root && refused(it)) {
                 let message = format!(
                     "the root of a deployment is mounted with what the kernel is told, and not with `{option}`"
                 );
-                wrong(&path.key("options").index(number), message, "remove it");
+                wrong(&options.index(number), message, "remove it");
             }
             let own = matches!(partition.kind, PartitionKind::Root | PartitionKind::Boot | PartitionKind::Esp);
             if let Some(point) = partition.mountpoint.as_deref().filter(|point| !own && !is_writable(point)) {

@@ -201,9 +201,7 @@ fn partition(entry: Entry, size: u64, number: usize) -> Result<Partition, String
     }
     let numbered = matches!(kind, PartitionKind::Linux | PartitionKind::Swap);
     let options = payload.as_ref().and_then(|payload| payload.fstab_options.as_deref()).unwrap_or_default();
-    // What is deployed has a root that nobody writes to anyway.
-    let said = |option: &&str| !(matches!(*option, "" | "defaults") || grow && matches!(*option, "ro" | "rw"));
-    let options = options.split(',').filter(said);
+    let options = options.split(',').filter(|option| !matches!(*option, "" | "defaults"));
     Ok(Partition {
         kind,
         size: Some(Size(size)).filter(|size| !grow && size.0 > 0),
@@ -323,6 +321,18 @@ mod tests {
         );
         let lines = "disk: { size: 9GiB, partitions: [{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 64MiB }, { kind: root, grow: true }] }";
         assert_eq!(settled(lines, TABLE).unwrap().disk.unwrap().partitions.unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_root_that_is_read_only_is_one_in_each_engine() {
+        let recipe = settled("", &TABLE.replace("fstab_options: defaults", "fstab_options: 'ro,nofail'")).unwrap();
+        assert_eq!(recipe.disk.as_ref().unwrap().partitions.as_ref().unwrap()[2].options, ["ro", "nofail"]);
+        let findings = recipe.fits(particle_vm_protocol::Engine::NativeOstree).unwrap_err();
+        let messages: Vec<_> = findings.iter().map(|finding| finding.message.as_ref()).collect();
+        assert_eq!(
+            messages,
+            ["the root of a deployment is mounted with what the kernel is told, and not with `nofail`"]
+        );
     }
 
     #[test]

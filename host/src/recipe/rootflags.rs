@@ -63,9 +63,10 @@ pub fn argument(root: &Partition) -> Option<String> {
     rootflags(root.options.iter().filter(|option| at_first_mount(root.filesystem, option)))
 }
 
-/// The kernel argument for the root of a deployment: with all options but those that say nothing.
+/// The kernel argument for the root of a deployment: with all options but those that say nothing. What an image says of
+/// writing is OSTree's business, which mounts the root read-only by itself.
 pub fn argument_of_deployment(root: &Partition) -> Option<String> {
-    rootflags(root.options.iter().filter(|option| !matches!(option.as_str(), "defaults" | "rw")))
+    rootflags(root.options.iter().filter(|option| !matches!(option.as_str(), "defaults" | "ro" | "rw")))
 }
 
 fn rootflags<'a>(options: impl Iterator<Item = &'a String>) -> Option<String> {

@@ -2,7 +2,7 @@
 //! copy the tree, by hand in the same VM.
 
 use crate::measure::{Report, measure};
-use crate::{ACCEL, missed};
+use crate::{ACCEL, missed, print_image};
 use particle_vm_tests::{Place, base_image};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
@@ -66,9 +66,8 @@ pub fn compare() {
     let ratio = in_vm / by_hand;
     println!("| ratio (budget {TIME_BUDGET} x) | {ratio:.2}{} |", missed(ratio, TIME_BUDGET));
     println!();
-    let allocated = std::fs::metadata(ours.out().join("container.raw")).unwrap().blocks() as f64 * 512.0;
-    println!("- the raw image occupies {allocated} bytes for {content} bytes of content: {:.3} x", allocated / content);
-    let traffic = |bytes: u64| bytes as f64 / allocated;
+    let allocated = print_image(&ours, "container", &manifest);
+    let traffic = |bytes: u64| bytes as f64 / allocated as f64;
     let (read, written) = (traffic(report.traffic.read), traffic(report.traffic.written));
     println!(
         "- for each byte of the image, {read:.2} bytes were read and {written:.2} written by all processes together"
@@ -125,7 +124,7 @@ fn build(place: &Place, name: &str, lines: &str) -> (Report, Value) {
     let text = format!("name: {name}\nbase-image: {}\n{lines}", base_image());
     let recipe = place.write(&format!("{name}.yml"), text);
     let report = measure(&mut place.build_command(&recipe, &["--accel", ACCEL]));
-    (report, serde_json::from_slice(&std::fs::read(place.out().join("manifest.json")).unwrap()).unwrap())
+    (report, place.manifest())
 }
 
 /// Seconds of the stages with some names.

@@ -62,8 +62,7 @@ fn compare() {
     }
     row("the reference image, everything fetched before", build, None, None);
     println!();
-    let manifest = std::fs::read(place.out().join("manifest.json")).unwrap();
-    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let manifest = place.manifest();
     print_timings(&manifest);
     println!();
     let memory = memory_kib as f64 / 1024.0;
@@ -71,7 +70,7 @@ fn compare() {
         "- memory of the host process: {memory:.0} MiB (budget {MEMORY_BUDGET} MiB{})",
         missed(memory, MEMORY_BUDGET)
     );
-    print_image(&place, &manifest);
+    print_image(&place, "reference", &manifest);
     if peers.is_empty() {
         println!("- the peers were not measured: this is not root, or {} is no folder", peers::scripts().display());
     }
@@ -155,13 +154,14 @@ fn measure_build(place: &Place) -> Report {
     build()
 }
 
-/// Allocated bytes of the raw image against its content.
-fn print_image(place: &Place, manifest: &serde_json::Value) {
-    let allocated = std::fs::metadata(place.out().join("reference.raw")).unwrap().blocks() * 512;
+/// Allocated bytes of the raw image of the recipe `name` against its content; gives them back.
+fn print_image(place: &Place, name: &str, manifest: &serde_json::Value) -> u64 {
+    let allocated = std::fs::metadata(place.out().join(format!("{name}.raw"))).unwrap().blocks() * 512;
     let content = manifest["content_bytes"].as_u64().unwrap();
     let ratio = allocated as f64 / content as f64;
     println!(
         "- the raw image occupies {allocated} bytes for {content} bytes of content: {ratio:.3} x (budget {IMAGE_BUDGET} x{})",
         missed(ratio, IMAGE_BUDGET)
     );
+    allocated
 }
