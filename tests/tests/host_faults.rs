@@ -110,9 +110,8 @@ fn kvm_is_present_and_unusable() {
 
 /// Whether a guest runs with KVM here, found out without particle-vm: the appliance's kernel, which finds no root and
 /// restarts, which ends QEMU. (A few instructions of a boot sector prove nothing: there are machines on which they run.)
-fn kvm_runs_a_guest(place: &Place, device: &Path) -> bool {
-    let appliances = std::fs::read_dir(place.cache().join("particle-vm/appliance")).unwrap();
-    let kernel = appliances.map(|entry| entry.unwrap().path().join("vmlinux")).find(|path| path.is_file()).unwrap();
+fn kvm_runs_a_guest(device: &Path) -> bool {
+    let kernel = Place::new().appliance().join("vmlinux");
     let run = |accel: &str| {
         let mut qemu = std::process::Command::new("timeout");
         qemu.args(["60", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
@@ -126,10 +125,11 @@ fn kvm_runs_a_guest(place: &Place, device: &Path) -> bool {
 }
 
 /// The device that this machine has, usable or not; `PARTICLE_VM_TEST_KVM` names one that this user may open. What is
-/// true of it is what `--accel kvm` and `auto` say, and a second use knows it at once.
+/// true of it is what `--accel kvm` and `auto` say, and a second use of `auto` tries nothing again. (Who asks for KVM
+/// has it tried again where a guest did not die, but stood still: that may be chance, and is so on some machines.)
 #[test]
 fn kvm_is_present() {
-    let place = Place::new();
+    let place = Place::with_shared_appliance();
     let device = std::env::var_os("PARTICLE_VM_TEST_KVM").map_or_else(|| "/dev/kvm".into(), PathBuf::from);
     let shell = |accel: &str| {
         let mut command = place.command(&["shell", "--accel", accel, "--", "true"]);
@@ -137,8 +137,8 @@ fn kvm_is_present() {
         Running::start(command).finish(DEADLINE)
     };
     let open = File::options().read(true).write(true).open(&device);
-    let reason = match open {
-        Ok(_) if kvm_runs_a_guest(&place, &device) => None,
+    let reason = match &open {
+        Ok(_) if kvm_runs_a_guest(&device) => None,
         Ok(_) => Some("no guest runs with it"),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Some("may not open"),
         Err(_) => Some("there is no"),
@@ -154,8 +154,14 @@ fn kvm_is_present() {
         assert!(!auto.stderr.contains("no KVM"), "{auto:#?}");
         let _ = asked.exits(0);
     }
-    let again = shell("kvm").exits(if reason.is_some() { 3 } else { 0 });
-    assert!(again.took < Duration::from_secs(15), "it was tried again: {again:#?}");
+    // Where the device cannot be opened, there is nothing to remember.
+    let file = place.cache().join("particle-vm/facts/kvm.json");
+    let verdict = || std::fs::metadata(&file).and_then(|data| data.modified()).ok();
+    let known = verdict();
+    let again = shell("auto").exits(0);
+    measured("kvm_is_present", "seconds of a second use", again.took.as_secs_f64());
+    assert_eq!(verdict(), known, "it was tried again: {again:#?}");
+    assert!(known.is_some() || open.is_err(), "{again:#?}");
 }
 
 const GIB: u64 = 1 << 30;

@@ -218,7 +218,9 @@ fn minimal_debug_locale() {
 #[test]
 fn simple_cli_bootable() {
     let place = Place::new();
-    let recipe = with_updates(&place, "simple-cli-bootable", &[KERNEL_AGAIN, GRUB_AGAIN].concat());
+    // Both firmwares start the same kernel and read the same menu: to make its initramfs on one of them is enough.
+    let kernel_again = KERNEL_AGAIN.replacen("run: ", "run: test -e /sys/firmware/efi || ", 1);
+    let recipe = with_updates(&place, "simple-cli-bootable", &[&kernel_again, GRUB_AGAIN].concat());
     build_file(&place, "simple-cli-bootable", &recipe, &["BIOS", "UEFI"], &["--format", "raw"]);
 }
 
