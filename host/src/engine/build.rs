@@ -1,5 +1,6 @@
 //! The verb `build`: recipe, plan, room, appliance, VM, stages, outputs.
 
+use super::contents::contents;
 use super::explain::explain;
 use super::files;
 use super::host::{Host, Sources};
@@ -20,7 +21,7 @@ use crate::vm::proxy::{Policy, Proxy, Upstream};
 use crate::vm::{Accel, Accelerator, Disk, LinkError, Session, VmError};
 use crate::workspace::Workspace;
 use particle_vm_protocol::message::{Built, Deployed};
-use particle_vm_protocol::{FailureKind, Job, JobResult, Stage};
+use particle_vm_protocol::{FailureKind, Job, JobResult};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -146,7 +147,8 @@ impl Build {
         let step = self.events.step("stop VM", None, Unit::Items);
         self.session.power_off().await?;
         step.finish();
-        let contents = Contents { key: self.key, ..contents(&self.recipe, &built) };
+        let base = self.planned.plan.base.as_ref();
+        let contents = Contents { key: self.key, ..contents(&self.recipe, base, &built) };
         if !contents.is_sound(&self.planned.plan.archives, self.planned.needs.archive_bytes) {
             return Err(EngineError::Archives.into());
         }
@@ -194,27 +196,6 @@ impl Made {
     pub async fn publish(self, record: &mut Record) -> Result<()> {
         self.folder.publish(self.manifest, &self.contents, record, &self.events).await?;
         Ok(())
-    }
-}
-
-/// What outputs are made of the archives.
-fn contents(recipe: &Recipe, built: &Built) -> Contents {
-    let mut container = recipe.output.container.clone().unwrap_or_default();
-    if recipe.stages.iter().any(|stage| matches!(stage.stage, Stage::Bootc(_))) {
-        // By this label bootc and its tools know what they can install.
-        container.labels.entry("containers.bootc".into()).or_insert_with(|| "1".into());
-        if container.command.is_empty() && container.entrypoint.is_empty() {
-            container.command.push("/sbin/init".into());
-        }
-    }
-    Contents {
-        archives: built.archives.clone(),
-        source_date: built.source_date.unwrap_or_default(),
-        commit: built.commit.clone(),
-        reference: container.tag.clone().unwrap_or_else(|| format!("{}:latest", recipe.name)),
-        architecture: recipe.architecture.name().into(),
-        container,
-        key: None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod base;
 pub mod boot;
 mod build;
+mod contents;
 mod error;
 mod explain;
 mod files;
