@@ -1,9 +1,11 @@
 //! Builds the guest agent as a static binary, so that it can be embedded in `particle-vm`.
 //!
 //! The agent has to be static and the host has not; Cargo has no stable way to say so for one build ("artifact
-//! dependencies" are unstable), so this script runs Cargo once more, with a target folder of its own.
+//! dependencies" are unstable), so this script runs Cargo once more, with a target folder of its own. Lints, build and tests
+//! each run this script in a folder of theirs; what they compile for the agent is the same.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -25,7 +27,8 @@ fn main() {
 }
 
 fn build_agent(root: &Path, out: &Path) -> PathBuf {
-    let target_dir = out.join("agent");
+    // Cargo's "build cache": OUT_DIR is `PROFILE/build/PACKAGE/out` in the target folder.
+    let target_dir = out.ancestors().nth(3).expect("OUT_DIR lies in the target folder").join("guest-agent");
     let status = Command::new(env::var_os("CARGO").expect("Cargo sets CARGO"))
         .args(["build", "--profile", "agent", "--package", "particle-vm-guest-agent", "--target", TARGET])
         .arg("--target-dir")
@@ -39,5 +42,8 @@ fn build_agent(root: &Path, out: &Path) -> PathBuf {
         .status()
         .expect("Cargo can run Cargo");
     assert!(status.success(), "the guest agent does not build: {status}");
-    target_dir.join(TARGET).join("agent").join("particle-vm-guest-agent")
+    // A copy, because another checkout may use the same target folder.
+    let agent = out.join("particle-vm-guest-agent");
+    fs::copy(target_dir.join(TARGET).join("agent/particle-vm-guest-agent"), &agent).expect("the agent can be copied");
+    agent
 }

@@ -83,7 +83,7 @@ pub enum FromGuest {
         index: usize,
         /// How long it took, in milliseconds of guest time.
         milliseconds: u64,
-        /// Processor time of its processes (`getrusage(RUSAGE_CHILDREN)`), in milliseconds.
+        /// Processor time of its processes and of the agent, getrusage(2), in milliseconds.
         cpu_milliseconds: u64,
         /// The programs that took most of it, the greediest first, at most [`MAX_PROGRAMS`].
         programs: Vec<Program>,

@@ -24,6 +24,20 @@ pub use registry::Registry;
 pub use run::{Outcome, Running};
 pub use upstream::Upstream;
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Bytes that are allocated to the files beneath `folder`, which may go while it is looked at.
+pub fn occupied(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(data) if data.is_dir() => occupied(&entry.path()),
+        Ok(data) => data.blocks() * 512,
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
 /// Print what a test measured, in one form that can be searched for.
 pub fn measured(test: &str, what: &str, value: impl std::fmt::Display) {
     println!("measured: {test}: {what}: {value}");

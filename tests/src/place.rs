@@ -36,9 +36,9 @@ impl Place {
             return Self { appliance: Some(appliance.into()), ..place };
         }
         let cache = base().join("cache");
-        // Built here, with a deadline of its own, and not on the time of whichever test comes first.
-        // By the next one, if it fails.
-        APPLIANCE.call_once_force(|_| {
+        // Built here, with a deadline of its own, and not on the time of whichever test comes first. When that fails, so does
+        // every test.
+        APPLIANCE.call_once(|| {
             let place = Self::with_cache(cache.clone());
             let built = place.start(&["appliance", "build"]).finish(FIRST_USE).exits(0);
             crate::measured("appliance", "seconds until it is there", built.took.as_secs_f64());

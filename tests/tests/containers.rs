@@ -225,6 +225,27 @@ tests:
   - { name: the rest is read-only, run: '! touch /usr/x && touch /etc/x /var/x' }
 ";
 
+/// An installation that a stage asks for, on a disk whose root has an option.
+const ASKED_FOR: &str = "stages:
+  - type: bootc.install
+    options: { target_imgref: 'registry.example.org/os:13', kernel_args: [particle.asked=1] }
+disk:
+  size: 6GiB
+  partitions:
+    - { kind: esp, size: 512MiB }
+    - { kind: root, filesystem: ext4, grow: true, options: [noatime] }
+tests:
+  - name: it came up
+    timeout: 10min
+    run: systemctl is-system-running --wait
+    expect: running
+    diag: systemctl --failed --no-pager; journalctl -b --priority=warning --no-pager
+  - { name: bootc knows where updates are, timeout: 5min, run: bootc status, expect: 'registry.example.org/os:13' }
+  - { name: the kernel is told so, run: cat /proc/cmdline, expect: particle.asked=1 }
+  - { name: and of the root's option, run: cat /proc/cmdline, expect: rootflags=noatime }
+  - { name: which it has, run: 'findmnt --noheadings --output OPTIONS /sysroot', expect: noatime }
+";
+
 /// Archives of images with bootc in them, which Debian has no package of: `PARTICLE_VM_BOOTC_IMAGE` has their paths, with
 /// colons between them.
 #[test]
@@ -243,6 +264,7 @@ fn an_image_with_bootc_installs_itself() {
         let name = format!("bootc-{number}");
         println!("{name}: {} with {}", archive.display(), report["engine"]["backend"]);
         build_and_test(&name, &reference, &format!("engine: bootc\n{INSTALLED}"), firmwares);
+        build_and_test(&format!("{name}-asked-for"), &reference, ASKED_FOR, &["UEFI"]);
     }
 }
 

@@ -106,7 +106,7 @@ fn a_second_build_fetches_no_package_again_and_a_mended_mirror_is_believed() {
     let _ = place.start_build(&recipe, &[]).finish(DEADLINE).exits(0);
     assert_eq!(packages(), before, "{:?}", mirror.requests());
 
-    let manifest = manifest(&place);
+    let manifest = place.manifest();
     let text = manifest.to_string();
     assert!(text.contains("tiny_1.0_amd64.deb") && text.contains("InRelease"), "{manifest:#}");
 }
@@ -120,7 +120,7 @@ fn a_mirror_that_replaces_a_package_under_its_name_is_believed_at_once() {
     let package = || {
         let outcome = place.start_build(&recipe, &[]).finish(DEADLINE).exits(0);
         measured("a replaced package", "seconds of a build", outcome.took.as_secs_f64());
-        let inputs = manifest(&place)["inputs"].as_array().unwrap().clone();
+        let inputs = place.manifest()["inputs"].as_array().unwrap().clone();
         // The last one is the one that was used.
         let package = inputs.into_iter().rfind(|input| input["url"].as_str().is_some_and(|url| url.ends_with(".deb")));
         package.unwrap()
@@ -130,10 +130,6 @@ fn a_mirror_that_replaces_a_package_under_its_name_is_believed_at_once() {
     let after = package();
     assert_ne!(before["sha256"], after["sha256"]);
     assert_eq!(after["from_store"], false, "{after}");
-}
-
-fn manifest(place: &Place) -> serde_json::Value {
-    place.manifest()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A first use where neither namespaces nor mounts are to be had, as in many containers and build services, and where
 //! the temporary folder is small: in memory, and on another file system than the home.
 
-use particle_vm_tests::{Fault, Mirror, Outcome, Place, Running, leftovers, measured, mirror};
+use particle_vm_tests::{Fault, Mirror, Outcome, Place, Running, leftovers, measured, mirror, occupied};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
@@ -79,16 +79,6 @@ fn can(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     confine(command).status().unwrap().success()
-}
-
-/// Bytes that the files beneath a folder occupy.
-fn occupied(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let bytes = entries.filter_map(Result::ok).filter_map(|entry| {
-        let file = entry.metadata().ok()?;
-        Some(if file.is_dir() { occupied(&entry.path()) } else { file.blocks() * 512 })
-    });
-    bytes.sum()
 }
 
 /// Bytes that the files in one of `folders` occupy which the processes of `place` have open, named or not.

@@ -161,7 +161,7 @@ fn serve(place: &Place, passwords: &Path, port: u16) -> Option<(Server, u16)> {
         "log": { "accesslog": { "disabled": true }, "level": "error" },
         "storage": { "filesystem": { "rootdirectory": place.path().join("registry") } },
         "http": { "addr": format!("127.0.0.1:{port}") },
-        "auth": { "htpasswd": { "realm": "test", "path": passwords } },
+        "auth": { "htpasswd": { "realm": place.marker(), "path": passwords } },
     });
     // What is JSON is YAML.
     let config = place.write("registry.yml", config.to_string());
@@ -169,13 +169,26 @@ fn serve(place: &Place, passwords: &Path, port: u16) -> Option<(Server, u16)> {
     command.arg("serve").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut server = Server(command.spawn().unwrap());
     let end = Instant::now() + Duration::from_secs(30);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+    while !is_ours(place, port) {
+        if server.0.try_wait().unwrap().is_some() {
+            return None;
+        }
         assert!(Instant::now() < end, "docker-registry does not listen");
         std::thread::sleep(Duration::from_millis(50));
     }
-    // If something else has answered, this one ends for want of a port.
-    std::thread::sleep(Duration::from_millis(500));
-    server.0.try_wait().unwrap().is_none().then_some((server, port))
+    Some((server, port))
+}
+
+/// Whether the registry of this place answers at `port`: it asks for credentials in the place's name.
+fn is_ours(place: &Place, port: u16) -> bool {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(b"GET /v2/ HTTP/1.0\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).map(|_| String::from_utf8_lossy(&answer).into_owned())
+    };
+    ask().is_ok_and(|answer| answer.contains(&format!("realm=\"{}\"", place.marker())))
 }
 
 #[test]
@@ -208,6 +221,21 @@ fn podman(place: &Place, arguments: &[&str]) -> Command {
     command
 }
 
+/// podman's store in a place, removed when dropped: files in it may belong to other users than ours.
+struct Store<'a>(&'a Place);
+
+impl Store<'_> {
+    fn path(&self) -> PathBuf {
+        self.0.path().join("home/.local/share/containers/storage")
+    }
+}
+
+impl Drop for Store<'_> {
+    fn drop(&mut self) {
+        let _ = podman(self.0, &["unshare", "rm", "-rf"]).arg(self.path()).status();
+    }
+}
+
 /// Whether this user can make user namespaces, as podman does for one who is not root: not in a chroot
 /// (user_namespaces(7)), nor where an administrator forbids it.
 fn has_user_namespaces() -> bool {
@@ -225,18 +253,16 @@ fn podman_hands_out_the_same_image() {
         let _ = inspect(&place, "containers-storage:localhost/one", &[], &[]).exits(3).says(&texts);
         return;
     }
+    let store = Store(&place);
     let load = ["--storage-driver=vfs", "load", "--quiet", "--input", archive.to_str().unwrap()];
     let loaded = podman(&place, &load).output().unwrap();
     assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
-    let store = place.path().join("home/.local/share/containers/storage");
-    let reference = format!("containers-storage:[vfs@{}]localhost/one:latest", store.display());
+    let reference = format!("containers-storage:[vfs@{}]localhost/one:latest", store.path().display());
     is(&inspect(&place, &reference, &[], &[]).exits(0), &image);
     is(&inspect(&place, "containers-storage:localhost/one", &[], &[("STORAGE_DRIVER", "vfs")]).exits(0), &image);
     let nothing = "containers-storage:localhost/nothing";
     let texts = ["podman does not hand it out", "image not known", "`podman images`"];
     let _ = inspect(&place, nothing, &[], &[("STORAGE_DRIVER", "vfs")]).exits(3).says(&texts);
-    // Files in the store may belong to other users than ours.
-    let _ = podman(&place, &["unshare", "rm", "-rf"]).arg(&store).status();
 }
 
 #[test]
@@ -376,6 +402,7 @@ fn every_way_leads_to_the_same_deployment() {
     assert_eq!(deploy(&place, &reference, &variables), archived);
     drop(server);
 
+    let _store = Store(&place);
     let mut ways = vec![(format!("docker-archive:{}", docker.display()), Vec::new())];
     if has_user_namespaces() {
         let load = ["--storage-driver=vfs", "load", "--quiet", "--input", oci.to_str().unwrap()];
@@ -395,5 +422,6 @@ fn every_way_leads_to_the_same_deployment() {
         let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
         assert_eq!(deploy(&place, reference, &variables)["content"], archived["content"], "{reference}");
     }
-    let _ = podman(&place, &["unshare", "rm", "-rf"]).arg(place.path().join("home/.local")).status();
+    leftovers::no_processes(&place);
+    assert_eq!(leftovers::names(&place.work()), Vec::<String>::new());
 }

@@ -152,10 +152,9 @@ impl Build {
         if !contents.is_sound(&self.planned.plan.archives, self.planned.needs.archive_bytes) {
             return Err(EngineError::Archives.into());
         }
-        if let Some(Deployed { commit, content }) = &built.deployed
-            && !(digest::is_hex(commit) && digest::is_hex(content))
-        {
-            return Err(EngineError::Deployed { commit: commit.clone() }.into());
+        let checksums = built.deployed.iter().flat_map(|Deployed { commit, content }| [commit, content]);
+        if let Some(wrong) = checksums.into_iter().find(|checksum| !digest::is_hex(checksum)) {
+            return Err(EngineError::Deployed { checksum: wrong.chars().take(100).collect() }.into());
         }
         let mut manifest = self.manifest;
         manifest.packages = built.packages;

@@ -6,22 +6,22 @@ use oci_spec::image::ImageConfiguration;
 use particle_vm_protocol::message::Built;
 use particle_vm_protocol::{Base, Stage};
 
-/// Labels that begin so speak of the layers of an image that was made of an OSTree commit (ostree-rs-ext,
-/// "container/mod.rs"). What is built here has one layer of its own.
-const OF_LAYERS: &str = "ostree.";
+/// Labels that speak of the layers of an image that was made of an OSTree commit (ostree-rs-ext, "container/mod.rs"). What
+/// is built here has one layer of its own.
+const OF_LAYERS: [&str; 3] = ["ostree.commit", "ostree.diffid", "ostree.final-diffid"];
 
 /// What outputs are made of the archives of a build that started from `base`, if it did from an image.
 pub(super) fn contents(recipe: &Recipe, base: Option<&Base>, built: &Built) -> Contents {
     let mut container = recipe.output.container.clone().unwrap_or_default();
-    if let Some(base) = base {
-        inherit(&mut container, &base.config);
-    }
     if recipe.stages.iter().any(|stage| matches!(stage.stage, Stage::Bootc(_))) {
         // By this label bootc and its tools know what they can install.
         container.labels.entry("containers.bootc".into()).or_insert_with(|| "1".into());
         if container.command.is_empty() && container.entrypoint.is_empty() {
             container.command.push("/sbin/init".into());
         }
+    }
+    if let Some(base) = base {
+        inherit(&mut container, &base.config);
     }
     Contents {
         archives: built.archives.clone(),
@@ -34,15 +34,16 @@ pub(super) fn contents(recipe: &Recipe, base: Option<&Base>, built: &Built) -> C
     }
 }
 
-/// What the recipe says nothing of is as in the image that it starts from, with the configuration `config`: so `FROM` of a
-/// Containerfile has it, Containerfile(5).
+/// What the recipe can say of a container and does not is as in the image that it starts from, with the configuration
+/// `config`: so `FROM` has it, Containerfile(5).
 fn inherit(container: &mut Container, config: &str) {
     let config = ImageConfiguration::from_reader(config.as_bytes()).ok();
     let Some(config) = config.as_ref().and_then(|config| config.config().as_ref()) else { return };
-    for (label, value) in config.labels().iter().flatten().filter(|(label, _)| !label.starts_with(OF_LAYERS)) {
+    for (label, value) in config.labels().iter().flatten().filter(|(label, _)| !OF_LAYERS.contains(&label.as_str())) {
         container.labels.entry(label.clone()).or_insert_with(|| value.clone());
     }
-    for (name, value) in config.env().iter().flatten().filter_map(|variable| variable.split_once('=')) {
+    let variables = config.env().iter().flatten().filter_map(|variable| variable.split_once('='));
+    for (name, value) in variables.filter(|(name, _)| !name.is_empty()) {
         container.environment.entry(name.into()).or_insert_with(|| value.into());
     }
     // The one is of no use without the other.
@@ -63,8 +64,8 @@ mod tests {
             "os": "linux",
             "rootfs": { "type": "layers", "diff_ids": [] },
             "config": {
-                "Labels": { "containers.bootc": "1", "version": "1", "ostree.final-diffid": "sha256:00" },
-                "Env": ["PATH=/bin", "LANG=C.UTF-8", "broken"],
+                "Labels": { "containers.bootc": "1", "version": "1", "ostree.final-diffid": "sha256:00", "ostree.bootable": "1" },
+                "Env": ["PATH=/bin", "LANG=C.UTF-8", "broken", "=x"],
                 "Cmd": ["/sbin/init"],
             },
         });
@@ -76,7 +77,7 @@ mod tests {
         let mut container = Container::default();
         inherit(&mut container, &base());
         let labels: Vec<_> = container.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
-        assert_eq!(labels, ["containers.bootc=1", "version=1"]);
+        assert_eq!(labels, ["containers.bootc=1", "ostree.bootable=1", "version=1"]);
         assert_eq!(container.environment.get("LANG").map(String::as_str), Some("C.UTF-8"));
         assert_eq!((container.environment.len(), container.command.as_slice()), (2, &["/sbin/init".to_owned()][..]));
     }

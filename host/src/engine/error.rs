@@ -86,11 +86,11 @@ pub enum EngineError {
     /// The guest says that it has written an archive where none can be.
     #[error("the VM has not written the archives that it was asked for")]
     Archives,
-    /// The guest says that it has deployed what no commit is called.
-    #[error("the VM has deployed {commit:?}, which is no commit")]
+    /// The guest says that it has deployed what has no such checksum.
+    #[error("the VM has deployed {checksum:?}, which is no checksum of a commit or of its content")]
     Deployed {
-        /// What it says.
-        commit: String,
+        /// How what it says begins.
+        checksum: String,
     },
     /// A file of this machine cannot be used.
     #[error("cannot use {}", .path.display())]

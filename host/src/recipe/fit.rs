@@ -2,6 +2,7 @@
 
 use super::check::names;
 use super::finding::{Finding, Findings};
+use super::image_disk::INSTEAD;
 use super::layout::layout;
 use super::path::Path;
 use super::rootflags::{self, can_be_told};
@@ -61,16 +62,13 @@ impl Recipe {
         let disk = self.disk.clone().unwrap_or_default();
         let partitions =
             layout(&disk, Some(self.bootloader().filter(|written| written.kind == own.kind).unwrap_or(&own)));
-        let list = Path::root().key("disk").key("partitions");
         let root = partitions.iter().position(|partition| partition.kind == PartitionKind::Root);
         let told = |root: &usize| unified && rootflags::argument_of_deployment(&partitions[*root]).is_some();
         if let Some(root) = root.filter(told) {
-            let options = list.index(root).key("options");
-            // Those of the image's own `disk.yaml` stand nowhere in the recipe.
-            let path = if self.is_written(&options) { options } else { Path::root().key("base-image") };
             let message =
                 "the root has mount options, and the kernel of the image is a unified one, which cannot be told";
-            findings.push(self.finding(&path, message).help("write `rootflags=` into the unified kernel of the image"));
+            let help = "write `rootflags=` into the unified kernel of the image";
+            findings.push(self.of_partition(&partition(root).key("options"), message.into(), help));
         }
         for (index, stage) in self.stages.iter().enumerate() {
             let path = Path::root().key("stages").index(index);
@@ -122,8 +120,11 @@ impl Recipe {
 
     fn fits_plain(&self) -> Vec<Finding> {
         // What is no disk need not boot, and a commit of it is made to boot.
-        if !self.makes_disk() || self.deploys().is_some() {
+        if !self.makes_disk() {
             return Vec::new();
+        }
+        if self.deploys().is_some() {
+            return self.of_commit();
         }
         if self.stages.iter().any(|stage| matches!(stage.stage, Stage::Bootloader(_))) {
             return self.untold_options();
@@ -144,10 +145,9 @@ impl Recipe {
         if self.stages.iter().any(|stage| matches!(stage.stage, Stage::Kernel(_))) {
             return Vec::new();
         }
-        let partitions = self.disk.as_ref().and_then(|disk| disk.partitions.as_deref()).unwrap_or_default();
-        let list = Path::root().key("disk").key("partitions");
-        let findings = rootflags::untold(partitions).map(|(partition, option, message)| {
-            self.finding(&list.index(partition).key("options").index(option), message).help(rootflags::TELL)
+        let partitions = layout(&self.disk.clone().unwrap_or_default(), self.bootloader());
+        let findings = rootflags::untold(&partitions).map(|(index, option, message)| {
+            self.of_partition(&partition(index).key("options").index(option), message, rootflags::TELL)
         });
         findings.collect()
     }
@@ -169,11 +169,24 @@ impl Recipe {
     /// # Errors
     /// With what does not.
     pub(super) fn fits_commit(&self) -> Result<(), Findings> {
+        Findings::new(self.of_commit()).map_or(Ok(()), Err)
+    }
+
+    fn of_commit(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         if let Some(index) = self.deploys() {
             self.in_deployment(&COMMIT, index + 1, &mut findings);
         }
-        Findings::new(findings).map_or(Ok(()), Err)
+        findings
+    }
+
+    /// What is wrong with what stands at `path` of a partition: in the recipe, or in the `disk.yaml` of the image, which has
+    /// no place in it.
+    fn of_partition(&self, path: &Path, message: String, help: &str) -> Finding {
+        if self.is_written(path) {
+            return self.finding(path, message).help(help.to_owned());
+        }
+        self.finding(&Path::root().key("base-image"), format!("`disk.yaml` of the image: {message}")).help(INSTEAD)
     }
 
     /// What of the partitions, and of the stages from the one at `first`, a deployment of `source` has no place for.
@@ -214,25 +227,29 @@ impl Recipe {
                 _ => {}
             }
         }
-        for (index, partition) in self.disk.iter().flat_map(|disk| &disk.partitions).flatten().enumerate() {
-            let path = Path::root().key("disk").key("partitions").index(index);
-            let options = path.key("options");
+        for (index, it) in self.disk.iter().flat_map(|disk| &disk.partitions).flatten().enumerate() {
+            let options = partition(index).key("options");
             // What an image says of its own root is true of a deployment anyway.
             let refused = |option: &str| !can_be_told(option) && (option != "ro" || self.is_written(&options));
-            let root = partition.kind == PartitionKind::Root;
-            for (number, option) in partition.options.iter().enumerate().filter(|(_, it)| root && refused(it)) {
+            let root = it.kind == PartitionKind::Root;
+            for (number, option) in it.options.iter().enumerate().filter(|(_, option)| root && refused(option)) {
                 let message = format!(
                     "the root of a deployment is mounted with what the kernel is told, and not with `{option}`"
                 );
-                wrong(&options.index(number), message, "remove it");
+                findings.push(self.of_partition(&options.index(number), message, "remove it"));
             }
-            let own = matches!(partition.kind, PartitionKind::Root | PartitionKind::Boot | PartitionKind::Esp);
-            if let Some(point) = partition.mountpoint.as_deref().filter(|point| !own && !is_writable(point)) {
-                let path = path.key("mountpoint");
-                wrong(&path, read_only(point), "mount it beneath `/var`");
+            let own = matches!(it.kind, PartitionKind::Root | PartitionKind::Boot | PartitionKind::Esp);
+            if let Some(point) = it.mountpoint.as_deref().filter(|point| !own && !is_writable(point)) {
+                let path = partition(index).key("mountpoint");
+                findings.push(self.of_partition(&path, read_only(point), "mount it beneath `/var`"));
             }
         }
     }
+}
+
+/// Where a partition stands in a recipe.
+fn partition(index: usize) -> Path {
+    Path::root().key("disk").key("partitions").index(index)
 }
 
 /// Whether a deployment can have something at `path`.

@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::path::Path as FilePath;
 
 /// The way out for what cannot be made.
-const INSTEAD: &str = "write `disk` with its `partitions` in the recipe, which comes before what the image says";
+pub(super) const INSTEAD: &str =
+    "write `disk` with its `partitions` in the recipe, which comes before what the image says";
 
 /// What an image says.
 #[derive(Debug, Clone, Default)]
@@ -328,11 +329,24 @@ mod tests {
         let recipe = settled("", &TABLE.replace("fstab_options: defaults", "fstab_options: 'ro,nofail'")).unwrap();
         assert_eq!(recipe.disk.as_ref().unwrap().partitions.as_ref().unwrap()[2].options, ["ro", "nofail"]);
         let findings = recipe.fits(particle_vm_protocol::Engine::NativeOstree).unwrap_err();
-        let messages: Vec<_> = findings.iter().map(|finding| finding.message.as_ref()).collect();
-        assert_eq!(
-            messages,
-            ["the root of a deployment is mounted with what the kernel is told, and not with `nofail`"]
-        );
+        let finding = findings.iter().next().unwrap();
+        let message = "`disk.yaml` of the image: the root of a deployment is mounted with what the kernel is told, and not \
+                       with `nofail`";
+        assert_eq!((findings.iter().count(), finding.message.as_ref()), (1, message));
+        assert_eq!((finding.place().line, finding.help.as_deref()), (2, Some(INSTEAD)));
+    }
+
+    #[test]
+    fn a_commit_is_deployed_on_the_disk_of_the_image_too() {
+        let stages = "engine: plain
+stages:
+  - { type: ostree.commit, options: { ref: a/b } }
+  - { type: ostree.deploy, options: { ref: a/b } }";
+        let recipe = settled(stages, &TABLE.replace("fstab_options: defaults", "fstab_options: noexec")).unwrap();
+        let findings = recipe.fits(particle_vm_protocol::Engine::Plain).unwrap_err();
+        assert!(findings.iter().any(|finding| finding.message.contains("not with `noexec`")), "{findings:?}");
+        let recipe = settled(stages, &TABLE.replace("/var/data", "/data")).unwrap();
+        assert!(recipe.fits(particle_vm_protocol::Engine::Plain).is_err());
     }
 
     #[test]

@@ -78,8 +78,9 @@ fn rootflags<'a>(options: impl Iterator<Item = &'a String>) -> Option<String> {
 /// running system, nor what would keep the system from starting, nor what its command line cannot express.
 pub fn can_be_told(option: &str) -> bool {
     const RUNNING: &[&str] =
-        &["auto", "group", "noauto", "noexec", "nofail", "owner", "ro", "user", "users", "_netdev"];
-    !RUNNING.contains(&option) && !option.starts_with("x-") && !option.contains(['"', '\'', '\\'])
+        &["auto", "group", "noauto", "noexec", "nofail", "owner", "remount", "ro", "user", "users", "_netdev"];
+    let of_mount = option.starts_with("x-") || option.starts_with("X-");
+    !RUNNING.contains(&option) && !of_mount && !option.contains(['"', '\'', '\\'])
 }
 
 /// What has to be said of options that the kernel has to be told where nothing tells it: the number of the partition, the

@@ -89,7 +89,9 @@ fn filesystem(checker: &mut Checker<'_>, path: &Path, disk: &Disk) {
 fn flags_of_root(checker: &mut Checker<'_>, list: &Path, partitions: &[Partition], sections: &Sections) {
     // A stage of a type that nobody knows may be meant for one.
     let kernel = |stage: &Section| stage.stage.is_none() || stage.kind.as_deref() == Some("kernel");
-    let deployed = sections.base_image.is_some() || sections.first("ostree.deploy").is_some();
+    // One that cannot be read may be an image.
+    let based = sections.base_image.is_some() || !checker.reads(&Path::root().key("base-image"));
+    let deployed = based || sections.first("ostree.deploy").is_some();
     if deployed || sections.stages.iter().any(kernel) {
         return;
     }

@@ -73,6 +73,20 @@ fn what_a_deployment_has_no_place_for_is_told() {
             ),
         ],
     );
+    table(
+        |lines| {
+            based(&format!(
+                "engine: plain\nstages: [{lines}]\ndisk: {{ size: 8GiB, partitions: [{{ kind: bios-boot, size: 1MiB }}, {{ kind: esp, size: 64MiB }}, {{ kind: root, grow: true, options: [data=journal] }}] }}"
+            ))
+        },
+        &[
+            ("{ type: bootloader }, { type: kernel }", ""),
+            (
+                "{ type: bootloader }",
+                "5:130 the kernel has to be told `data=journal`, and no stage sets its arguments | add a stage `kernel`",
+            ),
+        ],
+    );
     assert_eq!(
         said("name: x\nbase-image: oci:i\nengine: plain\n"),
         "2:13 the image becomes a plain system, and no stage makes it boot | add the stage `bootloader`, and `kernel` if the image has none\n"

@@ -3,9 +3,8 @@
 
 use crate::measure::{Report, measure};
 use crate::{ACCEL, missed, print_image};
-use particle_vm_tests::{Place, base_image};
+use particle_vm_tests::{Place, base_image, occupied};
 use serde_json::Value;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -106,17 +105,6 @@ impl Watch {
         self.ended.store(true, Ordering::Relaxed);
         self.looks.join().unwrap()
     }
-}
-
-/// Bytes that are allocated to the files beneath `folder`, which may go while it is looked at.
-fn occupied(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let sizes = entries.map(|entry| match entry.metadata() {
-        Ok(data) if data.is_dir() => occupied(&entry.path()),
-        Ok(data) => data.blocks() * 512,
-        Err(_) => 0,
-    });
-    sizes.sum()
 }
 
 /// Build a recipe on top of the base image.

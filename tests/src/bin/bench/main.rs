@@ -129,7 +129,7 @@ fn empty_init(place: &Place) -> Command {
             .status();
         assert!(list.unwrap().success());
     }
-    let kernel = find(&place.cache().join("particle-vm/appliance"), "vmlinux");
+    let kernel = place.appliance().join("vmlinux");
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-machine", MACHINE, "-accel", &format!("{ACCEL},thread=multi"), "-cpu", "max"])
@@ -139,11 +139,6 @@ fn empty_init(place: &Place) -> Command {
         .arg("-initrd")
         .arg(dir.join("initramfs"));
     qemu
-}
-
-fn find(folder: &Path, name: &str) -> PathBuf {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().join(name));
-    entries.into_iter().find(|path| path.is_file()).unwrap()
 }
 
 /// Build the reference image twice, the first time to fetch the packages; the second counts.
