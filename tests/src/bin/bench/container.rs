@@ -5,7 +5,7 @@ use crate::measure::{Report, measure};
 use crate::{ACCEL, missed, print_image};
 use particle_vm_tests::{Place, base_image, occupied};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

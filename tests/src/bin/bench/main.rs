@@ -11,7 +11,6 @@ mod peers;
 use measure::{Report, Run, measure, median};
 use particle_vm_tests::{Place, place};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Runs of what takes seconds; the median counts.
