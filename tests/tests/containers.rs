@@ -220,7 +220,7 @@ tests:
     run: systemctl is-system-running --wait && hostname
     expect: installed
     diag: systemctl --failed --no-pager; journalctl -b --priority=warning --no-pager
-  - { name: bootc knows the image, timeout: 5min, run: bootc status, expect: 'Booted image: oci-archive:' }
+  - { name: bootc knows the image, timeout: 5min, run: bootc status --format=humanreadable, expect: 'Booted image: oci-archive:' }
   - { name: the machine's own is there, run: su --login admin --command pwd, expect: /home/admin }
   - { name: the rest is read-only, run: '! touch /usr/x && touch /etc/x /var/x' }
 ";
@@ -240,7 +240,7 @@ tests:
     run: systemctl is-system-running --wait
     expect: running
     diag: systemctl --failed --no-pager; journalctl -b --priority=warning --no-pager
-  - { name: bootc knows where updates are, timeout: 5min, run: bootc status, expect: 'registry.example.org/os:13' }
+  - { name: bootc knows where updates are, timeout: 5min, run: bootc status --format=humanreadable, expect: 'registry.example.org/os:13' }
   - { name: the kernel is told so, run: cat /proc/cmdline, expect: particle.asked=1 }
   - { name: and of the root's option, run: cat /proc/cmdline, expect: rootflags=noatime }
   - { name: which it has, run: 'findmnt --noheadings --output OPTIONS /sysroot', expect: noatime }

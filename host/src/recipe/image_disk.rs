@@ -333,7 +333,7 @@ mod tests {
         let message = "`disk.yaml` of the image: the root of a deployment is mounted with what the kernel is told, and not \
                        with `nofail`";
         assert_eq!((findings.iter().count(), finding.message.as_ref()), (1, message));
-        assert_eq!((finding.place().line, finding.help.as_deref()), (2, Some(INSTEAD)));
+        assert_eq!((finding.place(), finding.help.as_deref()), ((2, 13), Some(INSTEAD)));
     }
 
     #[test]
