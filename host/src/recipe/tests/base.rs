@@ -83,7 +83,7 @@ fn what_a_deployment_has_no_place_for_is_told() {
             ("{ type: bootloader }, { type: kernel }", ""),
             (
                 "{ type: bootloader }",
-                "5:130 the kernel has to be told `data=journal`, and no stage sets its arguments | add a stage `kernel`",
+                "5:131 the kernel has to be told `data=journal`, and no stage sets its arguments | add a stage `kernel`",
             ),
         ],
     );
