@@ -18,8 +18,9 @@ fn main() {
         .expect("the host crate lies in the workspace")
         .to_owned();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("Cargo sets OUT_DIR"));
+    // Relative to this crate: Cargo takes checkouts that share a target folder for one, and would watch the other's files.
     for input in ["guest-agent", "protocol", "Cargo.toml", "Cargo.lock"] {
-        println!("cargo::rerun-if-changed={}", root.join(input).display());
+        println!("cargo::rerun-if-changed=../{input}");
     }
 
     let agent = build_agent(&root, &out);

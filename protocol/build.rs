@@ -8,9 +8,10 @@ use std::{env, fs, io};
 fn main() -> io::Result<()> {
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("Cargo sets CARGO_MANIFEST_DIR"));
     let mut digest = Sha256::new();
-    for sources in [here.join("src"), here.join("../guest-agent/src")] {
-        println!("cargo::rerun-if-changed={}", sources.display());
-        add(&sources, &mut digest)?;
+    // Relative to this crate: Cargo takes checkouts that share a target folder for one, and would watch the other's files.
+    for sources in ["src", "../guest-agent/src"] {
+        println!("cargo::rerun-if-changed={sources}");
+        add(&here.join(sources), &mut digest)?;
     }
     let id: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     println!("cargo::rustc-env=PARTICLE_VM_BUILD_ID={id}");

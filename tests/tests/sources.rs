@@ -4,6 +4,7 @@
 use particle_vm_tests::image::{Image, digest, layer, noise};
 use particle_vm_tests::{Outcome, Place, Running, leftovers, measured};
 use serde_json::{Value, json};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
@@ -147,15 +148,18 @@ fn registry(place: &Place) -> (Server, u16) {
     let passwords = place.path().join("passwords");
     run(Command::new("htpasswd").args(["-Bbc", passwords.to_str().unwrap(), "user", "pass"]));
     // Another server may take the port before this one does.
-    loop {
-        if let Some(served) = serve(place, &passwords, free_port()) {
-            return served;
+    let mut said = String::new();
+    for _ in 0..5 {
+        match serve(place, &passwords, free_port()) {
+            Ok(served) => return served,
+            Err(stderr) => said = stderr,
         }
     }
+    panic!("docker-registry does not start:\n{said}");
 }
 
-/// docker's registry at `port`, unless something else listens there.
-fn serve(place: &Place, passwords: &Path, port: u16) -> Option<(Server, u16)> {
+/// docker's registry at `port`, unless it ends, for instance because something else listens there; then what it says.
+fn serve(place: &Place, passwords: &Path, port: u16) -> Result<(Server, u16), String> {
     let config = json!({
         "version": "0.1",
         "log": { "accesslog": { "disabled": true }, "level": "error" },
@@ -166,17 +170,18 @@ fn serve(place: &Place, passwords: &Path, port: u16) -> Option<(Server, u16)> {
     // What is JSON is YAML.
     let config = place.write("registry.yml", config.to_string());
     let mut command = Command::new("docker-registry");
-    command.arg("serve").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let log = place.path().join("registry.log");
+    command.arg("serve").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
     let mut server = Server(command.spawn().unwrap());
     let end = Instant::now() + Duration::from_secs(30);
     while !is_ours(place, port) {
         if server.0.try_wait().unwrap().is_some() {
-            return None;
+            return Err(std::fs::read_to_string(&log).unwrap());
         }
         assert!(Instant::now() < end, "docker-registry does not listen");
         std::thread::sleep(Duration::from_millis(50));
     }
-    Some((server, port))
+    Ok((server, port))
 }
 
 /// Whether the registry of this place answers at `port`: it asks for credentials in the place's name.
@@ -217,7 +222,7 @@ fn dockers_registry_hands_out_the_same_image() {
 fn podman(place: &Place, arguments: &[&str]) -> Command {
     let mut command = Command::new("podman");
     command.args(arguments).env("HOME", place.path().join("home")).env_remove("XDG_RUNTIME_DIR");
-    command.env("TMPDIR", place.path()).stdin(Stdio::null());
+    command.env("TMPDIR", place.path()).env("PARTICLE_VM_TEST", place.marker()).stdin(Stdio::null());
     command
 }
 
@@ -233,6 +238,8 @@ impl Store<'_> {
 impl Drop for Store<'_> {
     fn drop(&mut self) {
         let _ = podman(self.0, &["unshare", "rm", "-rf"]).arg(self.path()).status();
+        // What keeps its user namespace ends with that.
+        let _ = podman(self.0, &["system", "migrate"]).output();
     }
 }
 
@@ -402,9 +409,9 @@ fn every_way_leads_to_the_same_deployment() {
     assert_eq!(deploy(&place, &reference, &variables), archived);
     drop(server);
 
-    let _store = Store(&place);
+    let store = has_user_namespaces().then(|| Store(&place));
     let mut ways = vec![(format!("docker-archive:{}", docker.display()), Vec::new())];
-    if has_user_namespaces() {
+    if store.is_some() {
         let load = ["--storage-driver=vfs", "load", "--quiet", "--input", oci.to_str().unwrap()];
         run(&mut podman(&place, &load));
         ways.push(("containers-storage:localhost/one".into(), vec![("STORAGE_DRIVER", "vfs".to_owned())]));
@@ -422,6 +429,7 @@ fn every_way_leads_to_the_same_deployment() {
         let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
         assert_eq!(deploy(&place, reference, &variables)["content"], archived["content"], "{reference}");
     }
+    drop(store);
     leftovers::no_processes(&place);
     assert_eq!(leftovers::names(&place.work()), Vec::<String>::new());
 }

@@ -1,11 +1,12 @@
 //! Whether the stages of a recipe fit the way in which its container image, or a commit, becomes a system.
 
+use super::check::boot::lacking;
 use super::check::names;
 use super::finding::{Finding, Findings};
 use super::image_disk::INSTEAD;
 use super::layout::layout;
 use super::path::Path;
-use super::rootflags::{self, can_be_told};
+use super::rootflags::{self, TELL, can_be_told};
 use super::size::{MIB, Size};
 use super::types::Recipe;
 use particle_vm_protocol::stage::{Bootloader, BootloaderType};
@@ -68,7 +69,7 @@ impl Recipe {
             let message =
                 "the root has mount options, and the kernel of the image is a unified one, which cannot be told";
             let help = "write `rootflags=` into the unified kernel of the image";
-            findings.push(self.of_partition(&partition(root).key("options"), message.into(), help));
+            findings.push(self.of_partition(&partition(root).key("options"), message.into(), help, help));
         }
         for (index, stage) in self.stages.iter().enumerate() {
             let path = Path::root().key("stages").index(index);
@@ -147,7 +148,7 @@ impl Recipe {
         }
         let partitions = layout(&self.disk.clone().unwrap_or_default(), self.bootloader());
         let findings = rootflags::untold(&partitions).map(|(index, option, message)| {
-            self.of_partition(&partition(index).key("options").index(option), message, rootflags::TELL)
+            self.of_partition(&partition(index).key("options").index(option), message, TELL, TELL)
         });
         findings.collect()
     }
@@ -161,7 +162,18 @@ impl Recipe {
             findings.push(finding.help("remove the format, or write `engine: plain`"));
         }
         self.in_deployment(&IMAGE, 0, &mut findings);
+        findings.extend(self.unbootable());
         findings
+    }
+
+    /// Partitions that the bootloader of a deployment needs and does not have.
+    fn unbootable(&self) -> Vec<Finding> {
+        let Some(bootloader) = self.bootloader() else { return Vec::new() };
+        let disk = self.disk.clone().unwrap_or_default();
+        let list = Path::root().key("disk").key("partitions");
+        let partitions = layout(&disk, Some(bootloader));
+        let lacking = lacking(bootloader, disk.sector_size, &partitions);
+        lacking.map(|(message, help)| self.of_partition(&list, message.into(), help, INSTEAD)).collect()
     }
 
     /// Whether its stages and partitions fit a commit that becomes the system, if one does.
@@ -181,12 +193,13 @@ impl Recipe {
     }
 
     /// What is wrong with what stands at `path` of a partition: in the recipe, or in the `disk.yaml` of the image, which has
-    /// no place in it.
-    fn of_partition(&self, path: &Path, message: String, help: &str) -> Finding {
+    /// no place in it and another way out, `instead`.
+    fn of_partition(&self, path: &Path, message: String, help: &str, instead: &str) -> Finding {
         if self.is_written(path) {
             return self.finding(path, message).help(help.to_owned());
         }
-        self.finding(&Path::root().key("base-image"), format!("`disk.yaml` of the image: {message}")).help(INSTEAD)
+        let message = format!("`disk.yaml` of the image: {message}");
+        self.finding(&Path::root().key("base-image"), message).help(instead.to_owned())
     }
 
     /// What of the partitions, and of the stages from the one at `first`, a deployment of `source` has no place for.
@@ -236,12 +249,12 @@ impl Recipe {
                 let message = format!(
                     "the root of a deployment is mounted with what the kernel is told, and not with `{option}`"
                 );
-                findings.push(self.of_partition(&options.index(number), message, "remove it"));
+                findings.push(self.of_partition(&options.index(number), message, "remove it", INSTEAD));
             }
             let own = matches!(it.kind, PartitionKind::Root | PartitionKind::Boot | PartitionKind::Esp);
             if let Some(point) = it.mountpoint.as_deref().filter(|point| !own && !is_writable(point)) {
                 let path = partition(index).key("mountpoint");
-                findings.push(self.of_partition(&path, read_only(point), "mount it beneath `/var`"));
+                findings.push(self.of_partition(&path, read_only(point), "mount it beneath `/var`", INSTEAD));
             }
         }
     }

@@ -175,8 +175,8 @@ pub struct Output {
     /// Formats of the image; all are made from one build.
     #[serde(default = "raw")]
     pub formats: Vec<Format>,
-    /// What the container says of itself, in the formats `oci-archive`, `oci` and `docker-archive`. With a `base-image` it
-    /// has the labels and variables of that image beside its own, and its program and arguments where neither is named.
+    /// What the container says of itself, in the formats `oci-archive`, `oci` and `docker-archive`. What is not said here is
+    /// as in the `base-image`: labels, variables, program, user, ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
 }

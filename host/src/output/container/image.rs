@@ -5,7 +5,7 @@ use super::layer::Layer;
 use crate::recipe::Compression;
 use oci_spec::OciSpecError;
 use oci_spec::image::{
-    ANNOTATION_REF_NAME, ConfigBuilder, Descriptor, HistoryBuilder, ImageConfigurationBuilder, ImageIndexBuilder,
+    ANNOTATION_REF_NAME, Descriptor, HistoryBuilder, ImageConfigurationBuilder, ImageIndexBuilder,
     ImageManifestBuilder, MediaType, Os, PlatformBuilder, RootFsBuilder, SCHEMA_VERSION, Sha256Digest,
 };
 use serde::Serialize;
@@ -28,23 +28,20 @@ pub(super) fn configuration(contents: &Contents, diff_id: &str) -> io::Result<Ve
     let settings = &contents.container;
     let own = settings.environment.iter().map(|(name, value)| format!("{name}={value}"));
     let path = (!settings.environment.contains_key("PATH")).then(|| PATH.to_owned());
-    let mut config = ConfigBuilder::default().env(path.into_iter().chain(own).collect::<Vec<_>>());
-    if !settings.entrypoint.is_empty() {
-        config = config.entrypoint(settings.entrypoint.clone());
-    }
-    if !settings.command.is_empty() {
-        config = config.cmd(settings.command.clone());
-    }
-    if !settings.labels.is_empty() {
-        config = config.labels(settings.labels.clone().into_iter().collect::<HashMap<_, _>>());
-    }
+    let mut config = contents.inherited.clone();
+    config.set_env(Some(path.into_iter().chain(own).collect()));
+    config.set_entrypoint(Some(settings.entrypoint.clone()).filter(|arguments| !arguments.is_empty()));
+    config.set_cmd(Some(settings.command.clone()).filter(|arguments| !arguments.is_empty()));
+    config.set_labels(
+        Some(settings.labels.clone().into_iter().collect()).filter(|labels: &HashMap<_, _>| !labels.is_empty()),
+    );
     let rootfs = RootFsBuilder::default().typ("layers").diff_ids([format!("sha256:{diff_id}")]);
     let history = HistoryBuilder::default().created(created.clone()).created_by(CREATED_BY);
     let configuration = ImageConfigurationBuilder::default()
         .created(created)
         .architecture(contents.architecture.as_str())
         .os(Os::Linux)
-        .config(config.build().map_err(cannot)?)
+        .config(config)
         .rootfs(rootfs.build().map_err(cannot)?)
         .history([history.build().map_err(cannot)?]);
     json(&configuration.build().map_err(cannot)?)

@@ -20,6 +20,7 @@ use super::{Format, OutputError};
 use crate::event::{Events, Unit};
 use crate::recipe::Container as Settings;
 use crate::signing::SigningKey;
+use oci_spec::image::Config;
 use particle_vm_protocol::{Archive, ArchiveKind};
 use std::fs::File as Handle;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,9 @@ pub struct Contents {
     pub key: Option<Arc<SigningKey>>,
     /// What the container says of itself.
     pub container: Settings,
+    /// The configuration of the image that the build started from, for what no recipe says: user, folder, signal, ports and
+    /// volumes.
+    pub inherited: Config,
     /// Its name.
     pub reference: String,
     /// Debian's name of its architecture, which is Go's too.

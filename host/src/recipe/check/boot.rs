@@ -31,23 +31,37 @@ pub fn bootloader(checker: &mut Checker<'_>, path: &Path, options: &Bootloader) 
     }
 }
 
+/// The partitions that the bootloader has to have and has not, each with a message and what helps.
+pub fn lacking(
+    bootloader: &Bootloader,
+    sector_size: SectorSize,
+    partitions: &[Partition],
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let firmwares = firmwares(Some(bootloader), sector_size);
+    let lacks =
+        |firmware, kind| firmwares.contains(&firmware) && !partitions.iter().any(|partition| partition.kind == kind);
+    let grub = bootloader.kind == BootloaderType::Grub && sector_size == SectorSize::B512;
+    let bios = (grub && lacks(Firmware::Bios, PartitionKind::BiosBoot)).then_some((
+        "GRUB on a BIOS machine needs a BIOS boot partition",
+        "add `- { kind: bios-boot, size: 1MiB }`, or use `firmware: [uefi]`",
+    ));
+    let uefi = lacks(Firmware::Uefi, PartitionKind::Esp).then_some((
+        "UEFI machines boot from an EFI system partition, and there is none",
+        "add `- { kind: esp, size: 64MiB }`, or use `firmware: [bios]`",
+    ));
+    bios.into_iter().chain(uefi)
+}
+
 /// What the bootloader asks of the partitions.
 pub fn boots(checker: &mut Checker<'_>, stage: &Path, disk: &Disk, options: &Bootloader, partitions: &[Partition]) {
     let firmwares = firmwares(Some(options), disk.sector_size);
     let list = Path::root().key("disk").key("partitions");
-    let has = |kind: PartitionKind| partitions.iter().any(|partition| partition.kind == kind);
-    if firmwares.contains(&Firmware::Bios) {
-        if disk.sector_size == SectorSize::B4096 {
-            let help = "use `firmware: [uefi]`, or a sector size of 512";
-            checker.advise(stage, "a BIOS cannot boot from a disk with sectors of 4096 bytes", help);
-        } else if options.kind == BootloaderType::Grub && !has(PartitionKind::BiosBoot) {
-            let help = "add `- { kind: bios-boot, size: 1MiB }`, or use `firmware: [uefi]`";
-            checker.advise(&list, "GRUB on a BIOS machine needs a BIOS boot partition", help);
-        }
+    if firmwares.contains(&Firmware::Bios) && disk.sector_size == SectorSize::B4096 {
+        let help = "use `firmware: [uefi]`, or a sector size of 512";
+        checker.advise(stage, "a BIOS cannot boot from a disk with sectors of 4096 bytes", help);
     }
-    if firmwares.contains(&Firmware::Uefi) && !has(PartitionKind::Esp) {
-        let help = "add `- { kind: esp, size: 64MiB }`, or use `firmware: [bios]`";
-        checker.advise(&list, "UEFI machines boot from an EFI system partition, and there is none", help);
+    for (message, help) in lacking(options, disk.sector_size, partitions) {
+        checker.advise(&list, message, help);
     }
     let Some(index) = partitions.iter().position(|partition| partition.kind == PartitionKind::Esp) else { return };
     let esp = &partitions[index];

@@ -1,6 +1,6 @@
 //! What the shape of a recipe does not tell: whether its values make sense, alone and together.
 
-mod boot;
+pub(super) mod boot;
 mod container;
 mod credentials;
 mod disk;

@@ -68,6 +68,10 @@ fn what_a_deployment_has_no_place_for_is_told() {
                 "4:56 `/data/a` is read-only in a system that is deployed from a container image | for instance a folder in `/var/home`",
             ),
             (
+                "disk: { size: 8GiB, partitions: [{ kind: esp, size: 64MiB }, { kind: root, grow: true }] }",
+                "4:21 GRUB on a BIOS machine needs a BIOS boot partition | add `- { kind: bios-boot, size: 1MiB }`, or use `firmware: [uefi]`",
+            ),
+            (
                 "disk: { size: 8GiB, partitions: [{ kind: bios-boot, size: 1MiB }, { kind: esp, size: 64MiB }, { kind: root, grow: true }, { kind: linux, label: d, mountpoint: /data, size: 1GiB }] }",
                 "4:160 `/data` is read-only in a system that is deployed from a container image | mount it beneath `/var`",
             ),
