@@ -165,6 +165,8 @@ fn commits_are_deployed() {
 /// bootupd and what it installs, in an image that has neither. GRUB reads the entries of OSTree from 2.14 on.
 const BOOTUPD: &str = "engine: plain
 stages:
+  # The mirror may be reached then.
+  - { type: sources, options: { keep: true, sources: [{ name: forky, suites: [forky] }] } }
   - type: files
     options:
       files:
