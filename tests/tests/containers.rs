@@ -172,7 +172,7 @@ stages:
       files:
         /etc/apt/preferences.d/grub:
           content: |
-            Package: grub-common grub2-common grub-pc-bin grub-efi-amd64-bin grub-efi-amd64-unsigned
+            Package: grub-common grub2-common grub-pc-bin grub-efi-amd64-bin grub-efi-amd64-unsigned libefiboot1t64 libefivar1t64
             Pin: release n=forky
             Pin-Priority: 990
   - { type: apt, options: { packages: [grub-pc-bin, grub-efi-amd64-bin, grub2-common, shim-unsigned] } }
