@@ -24,7 +24,7 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
     let formats = sections.output.as_ref().map_or_else(|| Output::default().formats, |output| output.formats.clone());
     let with_disk = formats.iter().any(|format| format.is_disk());
     // That of a container image follows from it.
-    let based = sections.base_image.is_some() || !checker.reads(&root.key("base-image"));
+    let based = checker.is_based();
     if with_disk && !based && !checker.is_written(&disk) {
         let help = "`disk`: The disk that is made; the formats `oci-archive`, `oci`, `docker-archive`, `ostree-repo` and `tar` need none";
         checker.advise(&disk, "the recipe lacks the key `disk`", help);

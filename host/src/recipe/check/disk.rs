@@ -25,7 +25,7 @@ pub fn check(checker: &mut Checker<'_>, sections: &Sections) {
         _ => None,
     });
     let path = Path::root().key("disk");
-    let sizes_fit = sizes(checker, &path, disk, sections);
+    let sizes_fit = sizes(checker, &path, disk);
     filesystem(checker, &path.key("filesystem"), disk);
     // A deployment gets one without a stage, too.
     let deploy = sections.first("ostree.deploy");
@@ -89,9 +89,7 @@ fn filesystem(checker: &mut Checker<'_>, path: &Path, disk: &Disk) {
 fn flags_of_root(checker: &mut Checker<'_>, list: &Path, partitions: &[Partition], sections: &Sections) {
     // A stage of a type that nobody knows may be meant for one.
     let kernel = |stage: &Section| stage.stage.is_none() || stage.kind.as_deref() == Some("kernel");
-    // One that cannot be read may be an image.
-    let based = sections.base_image.is_some() || !checker.reads(&Path::root().key("base-image"));
-    let deployed = based || sections.first("ostree.deploy").is_some();
+    let deployed = checker.is_based() || sections.first("ostree.deploy").is_some();
     if deployed || sections.stages.iter().any(kernel) {
         return;
     }
@@ -101,15 +99,13 @@ fn flags_of_root(checker: &mut Checker<'_>, list: &Path, partitions: &[Partition
 }
 
 /// The size of the disk, or what it goes by.
-fn sizes(checker: &mut Checker<'_>, path: &Path, disk: &Disk, sections: &Sections) -> bool {
-    // One that cannot be read may be an image.
-    let based = sections.base_image.is_some() || !checker.reads(&Path::root().key("base-image"));
+fn sizes(checker: &mut Checker<'_>, path: &Path, disk: &Disk) -> bool {
     match (disk.size, disk.min_size) {
         (Some(_), Some(_)) => {
             let help = "remove one of them";
             checker.advise_key(&path.key("min_size"), "`min_size` is for a disk without a `size`", help);
         }
-        (None, _) if !based => {
+        (None, _) if !checker.is_based() => {
             let help = "`size`: Size of the disk, a multiple of 1 MiB.";
             checker.advise_key(path, "`disk` lacks the key `size`", help);
         }

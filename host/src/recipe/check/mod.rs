@@ -107,6 +107,11 @@ impl Checker<'_> {
         !self.sections.unread.covers(path)
     }
 
+    /// Whether the recipe starts from an image. A `base-image` that cannot be read may be one.
+    fn is_based(&self) -> bool {
+        self.sections.base_image.is_some() || !self.reads(&Path::root().key("base-image"))
+    }
+
     fn options(&mut self, path: &Path, stage: &Stage) {
         match stage {
             Stage::Debootstrap(options) => packages::debootstrap(self, path, options),
