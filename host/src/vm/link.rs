@@ -92,13 +92,15 @@ impl Link {
         self.backlog.clone()
     }
 
-    /// The next message; None when the guest has closed the channel. Can be dropped and called again without loss.
+    /// The next message; None when the guest has closed the channel, or QEMU has ended. Can be dropped and called again without loss.
     ///
     /// # Errors
     /// When the channel breaks, or what comes is no message.
     pub async fn receive(&mut self) -> Result<Option<FromGuest>, LinkError> {
         match self.reader.next().await {
             Some(Ok(body)) => Ok(Some(frame::decode(&body)?)),
+            // QEMU ended before it had taken all that was sent.
+            Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
             Some(Err(error)) => Err(LinkError::Read(error)),
             None => Ok(None),
         }
@@ -185,6 +187,15 @@ mod tests {
     #[tokio::test]
     async fn a_closed_channel_is_told() {
         let (mut link, guest) = guest();
+        drop(guest);
+        assert!(link.receive().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_goes_before_it_has_read_all_has_closed_the_channel() {
+        let (mut link, guest) = guest();
+        link.send(&FromHost::Cancel).unwrap();
+        tokio::time::timeout(Duration::from_secs(60), link.backlog().below(1)).await.unwrap();
         drop(guest);
         assert!(link.receive().await.unwrap().is_none());
     }

@@ -149,7 +149,7 @@ impl Proxy {
                     Some(Ok(stream)) => {
                         connections.spawn(self.clone().connection(stream));
                     }
-                    Some(Err(yamux::ConnectionError::Io(error))) if is_gone(&error) => return Ok(()),
+                    Some(Err(error)) if is_gone(&error) => return Ok(()),
                     Some(Err(error)) => return Err(ProxyError::Link(error)),
                     None => return Ok(()),
                 },
@@ -294,8 +294,13 @@ impl Proxy {
     }
 }
 
-/// Whether the other end has closed the port, which yamux notices when it writes, too.
-fn is_gone(error: &io::Error) -> bool {
+/// Whether the other end has closed the port: yamux notices it when it writes, too, and when it reads, in the middle of a
+/// frame or because QEMU ended before it had taken all that was sent.
+fn is_gone(error: &yamux::ConnectionError) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    use yamux::{ConnectionError, FrameDecodeError};
+    let (ConnectionError::Io(error) | ConnectionError::Decode(FrameDecodeError::Io(error))) = error else {
+        return false;
+    };
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }

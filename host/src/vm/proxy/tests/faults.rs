@@ -3,7 +3,7 @@
 use super::rig::{Act, Server, guest, guest_behind, ok, reply, upstream};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixStream};
 
 /// An address that nobody listens on.
 async fn closed_address() -> String {
@@ -148,4 +148,22 @@ async fn a_store_that_cannot_be_used_does_not_stop_the_download() {
     }
     assert_eq!(guest.get(&server.url("/a_1_all.deb")).await.text(), "hello");
     assert_eq!(guest.proxy.record().fetches()[0].trouble, None);
+}
+
+#[tokio::test]
+async fn a_guest_that_ends_in_the_middle_of_something_is_no_broken_channel() {
+    let dir = tempfile::tempdir().unwrap();
+    let proxy = guest(&[], dir.path()).proxy.clone();
+    for sent in [&b""[..], b"\0\0\0"] {
+        let (host_end, mut guest_end) = UnixStream::pair().unwrap();
+        let serve = tokio::spawn({
+            let proxy = proxy.clone();
+            async move { proxy.serve(host_end).await }
+        });
+        // The host's first ping is not taken, as when QEMU is killed.
+        guest_end.readable().await.unwrap();
+        guest_end.write_all(sent).await.unwrap();
+        drop(guest_end);
+        serve.await.unwrap().unwrap();
+    }
 }
