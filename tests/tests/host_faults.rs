@@ -41,6 +41,15 @@ fn programs(place: &Place, without: &[&str]) -> PathBuf {
     bin
 }
 
+/// As [`programs`], with a QEMU that is the shell script `script`.
+fn programs_with_qemu(place: &Place, script: &str) -> PathBuf {
+    let bin = programs(place, &["qemu-system-x86_64"]);
+    let qemu = bin.join("qemu-system-x86_64");
+    std::fs::write(&qemu, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).unwrap();
+    bin
+}
+
 fn is_clean(place: &Place) {
     leftovers::no_processes(place);
     leftovers::no_files(place, &[]);
@@ -58,11 +67,8 @@ fn no_qemu() {
 #[test]
 fn a_qemu_that_is_too_old_for_emulation() {
     let place = Place::new();
-    let bin = programs(&place, &["qemu-system-x86_64"]);
     // Says what Debian 12's own package says, and has nothing else to do here: it must be refused before it is started.
-    let old = bin.join("qemu-system-x86_64");
-    std::fs::write(&old, "#!/bin/sh\necho 'QEMU emulator version 7.2.19 (Debian 1:7.2+dfsg-7+deb12u16)'\n").unwrap();
-    std::fs::set_permissions(&old, PermissionsExt::from_mode(0o755)).unwrap();
+    let bin = programs_with_qemu(&place, "echo 'QEMU emulator version 7.2.19 (Debian 1:7.2+dfsg-7+deb12u16)'");
     // Where there is no KVM, it comes to the same thing.
     let environment = [("PATH", bin.as_os_str()), ("PARTICLE_VM_KVM", "/dev/no-such-kvm".as_ref())];
     for accel in ["tcg", "auto"] {
@@ -70,6 +76,20 @@ fn a_qemu_that_is_too_old_for_emulation() {
         let _ = outcome.exits(3).says(&["7.2.19", "10", "bookworm-backports", "qemu-system-x86"]);
         is_clean(&place);
     }
+}
+
+/// As QEMU's emulation lets a guest do in one start of some thousand, and here in each.
+#[test]
+fn a_guest_that_restarts_at_boot_is_started_once_more() {
+    let place = Place::new();
+    let append = "console=ttyS0 panic=-1 rdinit=/nothing";
+    let bin = programs_with_qemu(&place, &format!("exec /usr/bin/qemu-system-x86_64 \"$@\" -append '{append}'"));
+    let outcome = build(&place, &["--accel", "tcg"], &[("PATH", bin.as_os_str())]);
+    let told = "the VM's kernel panicked: VFS: Unable to mount root fs";
+    let outcome = outcome.exits(1).says(&[told, "it is started once more", "error (build): the VM's kernel panicked"]);
+    assert_eq!(outcome.stderr.matches("once more").count(), 1, "{}", outcome.stderr);
+    measured("a guest that panics at boot", "seconds until given up", outcome.took.as_secs_f64());
+    is_clean(&place);
 }
 
 /// With `--accel kvm` a build fails and says `texts`; with `auto` it succeeds and says them in a warning.

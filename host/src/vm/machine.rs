@@ -6,7 +6,7 @@ use super::channel;
 use super::config::VmConfig;
 use super::confine;
 use super::console::{AFTERMATH, Followed};
-use super::error::VmError;
+use super::error::{RESTARTED, SWITCHED_OFF, VmError};
 use super::link::Link;
 use super::proxy::ProxyError;
 use super::qmp::{Incident, Qmp, ShutdownCause};
@@ -193,8 +193,8 @@ impl Machine {
         }
         let console = self.console.finished().await;
         let what = match self.shutdown {
-            Some(ShutdownCause::guest_reset) => "restarted",
-            Some(ShutdownCause::guest_shutdown) => "switched itself off",
+            Some(ShutdownCause::guest_reset) => RESTARTED,
+            Some(ShutdownCause::guest_shutdown) => SWITCHED_OFF,
             _ => return VmError::QemuDied { status, stderr: self.stderr.finished().await },
         };
         match self.console.tail.up_to(PANIC) {

@@ -29,8 +29,7 @@ const START_PROBE: Duration = Duration::from_secs(15);
 const START_KVM: Duration = Duration::from_secs(60);
 const START_TCG: Duration = Duration::from_secs(240);
 
-/// After how long a start under emulation is made once more: QEMU's emulation of several processors stands still in one
-/// of some thousand starts (seen with QEMU 10.0), and no wait mends that.
+/// After how long a start under emulation is made once more, see [`VmError::may_be_emulation`].
 const START_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long the guest may take to unmount everything and switch off.
@@ -100,7 +99,7 @@ impl Session {
         let deadline = match accelerator {
             Accelerator::Kvm => START_KVM,
             Accelerator::Tcg => match Self::boot(config, accelerator, START_AGAIN, events).await {
-                Err(error @ VmError::NoHello { .. }) => {
+                Err(error) if error.may_be_emulation() => {
                     events.warn(format!("{error}; it is started once more"));
                     START_TCG
                 }

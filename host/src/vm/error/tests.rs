@@ -56,6 +56,22 @@ fn only_kvm_itself_is_a_certain_verdict_on_kvm() {
 }
 
 #[test]
+fn a_guest_is_started_again_for_what_the_emulation_may_have_done() {
+    let console = String::new;
+    let panic = |reason: &str| VmError::Panic { reason: reason.into(), console: console() };
+    for (error, again) in [
+        (VmError::NoHello { seconds: 60, console: console() }, true),
+        (VmError::GuestEnded { what: RESTARTED, console: console() }, true),
+        (VmError::GuestEnded { what: SWITCHED_OFF, console: console() }, false),
+        (panic("Attempted to kill the idle task!"), true),
+        (panic("System is deadlocked on memory"), false),
+        (VmError::AgentGone { console: console() }, false),
+    ] {
+        assert_eq!(error.may_be_emulation(), again, "{error:?}");
+    }
+}
+
+#[test]
 fn a_panic_for_want_of_memory_is_told_as_that() {
     let reason = "System is deadlocked on memory".into();
     let error = VmError::Panic { reason, console: String::new() };
