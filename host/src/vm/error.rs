@@ -103,7 +103,7 @@ pub enum VmError {
     /// The guest restarted or switched off without being asked.
     #[error("the VM {what} in the middle of its work")]
     GuestEnded {
-        /// [`RESTARTED`] or [`SWITCHED_OFF`].
+        /// `restarted` or `switched itself off`.
         what: &'static str,
         /// The end of the console.
         console: String,
