@@ -3,7 +3,7 @@
 use super::EngineError;
 use crate::error::Result;
 use crate::event::Events;
-use crate::inspect::{self, Input, Report, Severity};
+use crate::inspect::{self, Finding, Input, Report, Severity};
 use crate::source::Image;
 use particle_vm_protocol::Engine;
 
@@ -50,8 +50,15 @@ pub(super) fn engine(report: &Report, wish: Option<Engine>) -> Result<Engine> {
     }
 }
 
-/// Tell what is wrong with an image and no reason to refuse it: how much of it there is.
+/// Tell what is wrong with an image that is used all the same: each error that the recipe passes over by naming the engine,
+/// and how many warnings there are.
 pub(super) fn warn(report: &Report, events: &Events) {
+    for finding in report.findings.iter().filter(|finding| finding.severity == Severity::Error) {
+        let Finding { code, message, remedy, .. } = finding;
+        events.warn(format!(
+            "{code}: {message}; this may not boot, and is tried for the `engine` of the recipe: {remedy}"
+        ));
+    }
     let warnings = report.findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
     if warnings > 0 {
         let (reference, s) = (&report.reference, if warnings == 1 { "" } else { "s" });

@@ -161,12 +161,11 @@ fn requirements(facts: &Facts, engine: Engine, backend: Option<Backend>) -> Requ
     match engine {
         Engine::Plain => {
             requirements.composefs = None;
-            if facts.kernel().is_none() {
+            let kernel = facts.kernel();
+            if kernel.is_none() {
                 requirements.stages.push("kernel");
-            } else if facts.kernel().is_some_and(|kernel| kernel.initramfs.is_none()) {
-                requirements.stages.push("initramfs");
             }
-            if facts.init.is_none() {
+            if facts.init.is_none() || kernel.is_some_and(|kernel| kernel.initramfs.is_none()) {
                 requirements.stages.push("apt");
             }
             requirements.stages.push("bootloader");

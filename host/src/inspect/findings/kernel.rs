@@ -44,13 +44,15 @@ pub(super) fn all(look: &mut Look<'_>) {
     match &kernel.initramfs {
         Some(initramfs) => of_initramfs(look, kernel, initramfs),
         None if look.is_deployed() => {
-            let message = format!("the kernel {} has no initramfs, so nothing makes the deployment the root", kernel.version);
+            let message =
+                format!("the kernel {} has no initramfs, so nothing makes the deployment the root", kernel.version);
             look.error("no-initramfs", message, dracut(&kernel.version, module(look)));
         }
         None => look.warning(
             "no-initramfs",
             format!("the kernel {} has no initramfs; Debian's kernels need one to find their root", kernel.version),
-            "add the stage `initramfs` to the recipe, or RUN apt-get install -y initramfs-tools && update-initramfs -c -k all",
+            "add the stage `apt` with initramfs-tools to the recipe, or RUN apt-get install -y initramfs-tools && \
+             update-initramfs -c -k all",
         ),
     }
 }

@@ -21,6 +21,9 @@ pub(super) fn all(look: &mut Look<'_>) {
         );
     }
     conf_of_initramfs(look, conf);
+    if conf.etc_transient == Some(true) {
+        transient_etc(look, conf.path);
+    }
     let composefs = match look.backend {
         Some(Backend::Composefs) => Some(Composefs::Yes),
         _ => conf.composefs,
@@ -106,6 +109,19 @@ fn no_conf(look: &mut Look<'_>) {
             format!("{message}: the root is mounted as this ostree does when it is told nothing"),
             remedy,
         ),
+    }
+}
+
+/// What an installation writes lies in /etc, and some of it keeps updates going: the generator that would mount over /boot is
+/// hidden there, and what keeps the entries of systemd-boot in step starts from there.
+fn transient_etc(look: &mut Look<'_>, path: &str) {
+    let message = format!(
+        "/{path} makes /etc anew at every start: users, mount points and all else that is set at installation are lost"
+    );
+    let remedy = format!("leave `transient = true` below [etc] out of /{path}, and make the initramfs again");
+    match look.engine {
+        Engine::Bootc => look.warning("etc-transient", message, remedy),
+        _ => look.error("etc-transient", message, remedy),
     }
 }
 

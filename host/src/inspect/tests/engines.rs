@@ -109,6 +109,8 @@ fn a_plain_image_with_a_kernel_needs_less() {
     assert_eq!(codes(&report, Severity::Warning), [""; 0], "{:#?}", report.findings);
     let kernel = &report.facts.kernels[0];
     assert_eq!(kernel.initramfs_path.as_deref(), Some("boot/initrd.img-6.12.1-amd64"));
+    let report = report_of(Image::plain(), |image| image.file("boot/vmlinuz-6.12.1-amd64", "kernel"));
+    assert_eq!(report.engine.requirements.stages, ["apt", "bootloader"]);
 }
 
 /// The document names every finding that there is, with its severities, and no other.

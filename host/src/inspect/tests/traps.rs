@@ -125,6 +125,12 @@ fn composefs() {
     trap(Error, "prepare-root-invalid", |image| {
         image.file("usr/lib/ostree/prepare-root.conf", "[composefs]\nenabled = perhaps\n");
     });
+    let transient = |image: &mut Image| {
+        let path = "usr/lib/ostree/prepare-root.conf";
+        image.file(path, "[composefs]\nenabled = yes\n[sysroot]\nreadonly = true\n[etc]\ntransient = true\n");
+    };
+    trap(Error, "etc-transient", transient);
+    trap_in(Image::composefs(), Warning, "etc-transient", transient);
     // Nothing is asked for, nothing is lacking.
     let report = report_of(Image::ostree(), |image| {
         let conf = "[composefs]\nenabled = no\n";
