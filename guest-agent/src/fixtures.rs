@@ -30,17 +30,24 @@ impl Drop for Folder {
     }
 }
 
-/// Run a program that has to end well, started and reaped as the agent's own are: the thread that reaps takes every process,
-/// and the standard library would wait for one that is gone. Gives what it has written to its standard output.
+/// Run a program that has to end well; gives what it has written to its standard output.
 pub fn run(command: &mut std::process::Command) -> Vec<u8> {
+    let (well, output, errors) = finished(command);
+    assert!(well, "{command:?}: {}", String::from_utf8_lossy(&errors));
+    output
+}
+
+/// Run a program, started and reaped as the agent's own are: the thread that reaps takes every process, and the standard
+/// library would wait for one that is gone. Gives whether it has ended well, and what it has written to its standard output
+/// and error.
+pub fn finished(command: &mut std::process::Command) -> (bool, Vec<u8>, Vec<u8>) {
     let folder = Folder::new(&format!("output-{:?}", std::thread::current().id()));
     let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
     command.stdin(std::process::Stdio::null()).stdout(file("output")).stderr(file("errors"));
     let (pid, _) = reaper::spawn(command).unwrap();
     let status = reaper::wait(pid).unwrap();
     let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
-    assert!(status.success(), "{command:?}: {}", String::from_utf8_lossy(&read("errors")));
-    read("output")
+    (status.success(), read("output"), read("errors"))
 }
 
 /// A partition with a file system whose UUID is `uuid`.

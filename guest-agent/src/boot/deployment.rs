@@ -215,33 +215,117 @@ mod tests {
         assert!(UNIT.contains(SYNC_PATH) && SYNC.starts_with("#!/bin/sh\n"));
     }
 
-    /// Run the script for a disk whose `/boot` is the folder `boot` of `folder`; gives the entry on the partition.
-    fn synced(folder: &Folder, boot: &str) -> String {
-        let at = |path: &str| folder.path().join(path);
-        let kernel = at(boot).join("ostree/debian-1");
-        for path in [&kernel, &at(boot).join("loader/entries"), &at("sys/ostree/deploy/os/deploy/sum.0"), &at("esp")] {
-            fs::create_dir_all(path).unwrap();
+    /// A disk with deployments, as OSTree leaves it, and an EFI system partition.
+    struct Disk<'a> {
+        folder: &'a Folder,
+        /// Where `/boot` is.
+        boot: &'a str,
+    }
+
+    impl Disk<'_> {
+        fn at(&self, path: &str) -> std::path::PathBuf {
+            self.folder.path().join(path)
         }
-        fs::create_dir_all(at("sys/ostree/boot.1/os/kernel")).unwrap();
-        symlink("../../../deploy/os/deploy/sum.0", at("sys/ostree/boot.1/os/kernel/0")).unwrap();
-        fs::write(kernel.join("vmlinuz"), "kernel").unwrap();
-        let entry = "linux /boot/ostree/debian-1/vmlinuz\noptions ostree=/ostree/boot.1/os/kernel/0 rw\n";
-        fs::write(at(boot).join("loader/entries/ostree-1.conf"), entry).unwrap();
-        fs::write(at("script"), SYNC).unwrap();
-        let mut script = std::process::Command::new("sh");
-        script.arg(at("script")).args([at("sys"), at(boot), at("esp")]);
-        fixtures::run(&mut script);
-        assert_eq!(fs::read_to_string(at("esp/ostree/debian-1/vmlinuz")).unwrap(), "kernel");
-        assert!(at("sys/ostree/boot-1/os/sum/0").is_dir());
-        fs::read_to_string(at("esp/loader/entries/ostree-1.conf")).unwrap()
+
+        /// Deploy the commit `commit` with the kernel `kernel`, beneath the links of `/ostree/boot.NUMBER`.
+        fn deploy(&self, commit: &str, kernel: &str, number: u8) {
+            let folder = self.at(self.boot).join(format!("ostree/debian-{kernel}"));
+            let links = self.at(&format!("sys/ostree/boot.{number}/os/{kernel}"));
+            let deployment = self.at(&format!("sys/ostree/deploy/os/deploy/{commit}.0"));
+            for path in [&folder, &links, &deployment, &self.at(self.boot).join("loader/entries"), &self.at("esp")] {
+                fs::create_dir_all(path).unwrap();
+            }
+            // Deployments with the same kernel are numbered.
+            let index = fs::read_dir(&links).unwrap().count();
+            symlink(format!("../../../deploy/os/deploy/{commit}.0"), links.join(index.to_string())).unwrap();
+            fs::write(folder.join("vmlinuz"), kernel).unwrap();
+            let entry = format!(
+                "linux /boot/ostree/debian-{kernel}/vmlinuz\noptions ostree=/ostree/boot.{number}/os/{kernel}/{index} rw\n"
+            );
+            fs::write(self.entry(commit), entry).unwrap();
+        }
+
+        /// The entry of a commit in `/boot`.
+        fn entry(&self, commit: &str) -> std::path::PathBuf {
+            self.at(self.boot).join(format!("loader/entries/ostree-{commit}.conf"))
+        }
+
+        /// Run the script; gives whether it ended well.
+        fn sync(&self) -> bool {
+            fs::write(self.at("script"), SYNC).unwrap();
+            let mut script = std::process::Command::new("sh");
+            script.arg(self.at("script")).args([self.at("sys"), self.at(self.boot), self.at("esp")]);
+            fixtures::finished(&mut script).0
+        }
+
+        /// Whether the partition has the entry of a commit, which names its kernel and a link that leads to its deployment,
+        /// and has the kernel.
+        fn boots(&self, commit: &str, kernel: &str) -> bool {
+            let entry =
+                format!("linux /ostree/debian-{kernel}/vmlinuz\noptions ostree=/ostree/boot-1/os/{commit}/0 rw\n");
+            let found = fs::read_to_string(self.at(&format!("esp/loader/entries/ostree-{commit}.conf")));
+            let copy = fs::read_to_string(self.at(&format!("esp/ostree/debian-{kernel}/vmlinuz")));
+            let deployment = self.at(&format!("sys/ostree/boot-1/os/{commit}/0")).canonicalize();
+            found.is_ok_and(|found| found == entry)
+                && copy.is_ok_and(|copy| copy == kernel)
+                && deployment.is_ok_and(|path| path.ends_with(format!("deploy/os/deploy/{commit}.0")))
+        }
+
+        /// What is on the partition, and which deployments have links that stay.
+        fn kept(&self) -> [Vec<String>; 3] {
+            ["esp/loader/entries", "esp/ostree", "sys/ostree/boot-1/os"].map(|path| {
+                let entries = fs::read_dir(self.at(path)).unwrap();
+                let mut names: Vec<_> =
+                    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+                names.sort();
+                names
+            })
+        }
     }
 
     #[test]
     fn entries_and_kernels_reach_the_partition_wherever_boot_is() {
         for boot in ["sys/boot", "another"] {
             let folder = Folder::new(&format!("esp-sync-{}", boot.len()));
-            let entry = "linux /ostree/debian-1/vmlinuz\noptions ostree=/ostree/boot-1/os/sum/0 rw\n";
-            assert_eq!(synced(&folder, boot), entry, "{boot}");
+            let disk = Disk { folder: &folder, boot };
+            disk.deploy("a", "1", 1);
+            assert!(disk.sync() && disk.boots("a", "1"), "{boot}: {:?}", disk.kept());
         }
+    }
+
+    #[test]
+    fn updates_reach_the_partition_and_what_they_replace_goes() {
+        let folder = Folder::new("esp-sync-updates");
+        let disk = Disk { folder: &folder, boot: "sys/boot" };
+        disk.deploy("a", "1", 1);
+        assert!(disk.sync());
+        // OSTree names the links of all deployments anew at an update.
+        fs::remove_dir_all(disk.at("sys/ostree/boot.1")).unwrap();
+        disk.deploy("a", "1", 0);
+        disk.deploy("b", "2", 0);
+        assert!(disk.sync() && disk.boots("a", "1") && disk.boots("b", "2"), "{:?}", disk.kept());
+        // The next one needs the kernel of the second, and the first goes.
+        fs::remove_dir_all(disk.at("sys/ostree/boot.0")).unwrap();
+        fs::remove_file(disk.entry("a")).unwrap();
+        disk.deploy("b", "2", 1);
+        disk.deploy("c", "2", 1);
+        assert!(disk.sync() && disk.boots("b", "2") && disk.boots("c", "2"), "{:?}", disk.kept());
+        let [entries, kernels, links] = disk.kept();
+        assert_eq!(entries, ["ostree-b.conf", "ostree-c.conf"]);
+        assert_eq!(kernels, ["debian-2"]);
+        assert_eq!(links, ["b", "c"]);
+    }
+
+    #[test]
+    fn an_update_that_does_not_fit_leaves_the_partition_as_it_was() {
+        let folder = Folder::new("esp-sync-full");
+        let disk = Disk { folder: &folder, boot: "sys/boot" };
+        disk.deploy("a", "1", 1);
+        assert!(disk.sync());
+        disk.deploy("b", "2", 1);
+        // As when the partition is full: the copy fails.
+        fs::remove_file(disk.at("sys/boot/ostree/debian-2/vmlinuz")).unwrap();
+        assert!(!disk.sync() && disk.boots("a", "1"), "{:?}", disk.kept());
+        assert_eq!(disk.kept()[0], ["ostree-a.conf"]);
     }
 }
