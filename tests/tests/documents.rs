@@ -134,3 +134,24 @@ fn every_dependency_says_why_it_is_one() {
     told.sort_unstable();
     assert_eq!(told, used);
 }
+
+/// Variables of the build, of the documents and of tests.
+const NOT_FOR_USERS: [&str; 4] =
+    ["PARTICLE_VM_AGENT", "PARTICLE_VM_TEST", "PARTICLE_VM_TEST_RESTRICTED", "PARTICLE_VM_WRITE_REFERENCE"];
+
+/// Every variable of its own that the program reads is in the table of `README.md`.
+#[test]
+fn the_readme_has_every_variable() {
+    let root = place::root();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let mut grep = Command::new("grep");
+    grep.args(["-rhoE", "--include=*.rs", "\"PARTICLE_VM_[A-Z_]+\""]).arg(root.join("host/src"));
+    let found = String::from_utf8(grep.output().unwrap().stdout).unwrap();
+    let mut names: Vec<_> = found.lines().map(|name| name.trim_matches('"')).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names.iter().filter(|name| !NOT_FOR_USERS.contains(name)) {
+        assert!(readme.contains(&format!("| `{name}` |")), "{name} is not in README.md");
+    }
+}
