@@ -24,6 +24,7 @@ pub use registry::Registry;
 pub use run::{Outcome, Running};
 pub use upstream::Upstream;
 
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -36,6 +37,19 @@ pub fn occupied(folder: &Path) -> u64 {
         Err(_) => 0,
     });
     sizes.sum()
+}
+
+/// Tell that something was not tested for want of `what`. A passing test is silent, so it goes to the file that
+/// `PARTICLE_VM_TEST_NOT_RUN` names too, which `tools/check` prints at its end.
+///
+/// # Panics
+/// When the file cannot be written to.
+pub fn not_run(test: &str, what: &str) {
+    println!("not run: {test}: {what}");
+    if let Some(path) = std::env::var_os("PARTICLE_VM_TEST_NOT_RUN") {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        file.write_all(format!("{test}: {what}\n").as_bytes()).unwrap();
+    }
 }
 
 /// Print what a test measured, in one form that can be searched for.

@@ -1,7 +1,7 @@
 //! Container images become bootable disks: built by an ordinary user, booted with each firmware, updated and rolled back.
 
 use particle_vm_tests::image::Image;
-use particle_vm_tests::{Place, base_image, leftovers, measured, place};
+use particle_vm_tests::{Place, base_image, leftovers, measured, not_run, place};
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -200,7 +200,7 @@ const INSTALLED_BY_BOOTUPD: &str = "tests:
 #[ignore = "takes the build of a base image and several boots: make check-all"]
 fn bootupd_installs_the_bootloader_of_an_image_that_has_it() {
     let Some(program) = std::env::var_os("PARTICLE_VM_TEST_BOOTUPD") else {
-        println!("not run: PARTICLE_VM_TEST_BOOTUPD names no program");
+        not_run("bootupd", "PARTICLE_VM_TEST_BOOTUPD names no program");
         return;
     };
     let place = Place::new();
@@ -254,7 +254,7 @@ tests:
 #[test]
 fn an_image_with_bootc_installs_itself() {
     let Some(archives) = std::env::var_os("PARTICLE_VM_BOOTC_IMAGE") else {
-        println!("not run: PARTICLE_VM_BOOTC_IMAGE names no archive");
+        not_run("bootc", "PARTICLE_VM_BOOTC_IMAGE names no archive");
         return;
     };
     for (number, archive) in std::env::split_paths(&archives).enumerate() {

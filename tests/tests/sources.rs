@@ -2,7 +2,7 @@
 //! archives that skopeo writes. Whichever way it went, it is the same image.
 
 use particle_vm_tests::image::{Image, digest, layer, noise};
-use particle_vm_tests::{Outcome, Place, Running, leftovers, measured};
+use particle_vm_tests::{Outcome, Place, Running, leftovers, measured, not_run};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -255,6 +255,7 @@ fn podman_hands_out_the_same_image() {
     let archive = place.path().join("oci.tar");
     copy(&place, &layout(&place, &image), &format!("oci-archive:{}:one", archive.display()), &[]);
     if !has_user_namespaces() {
+        not_run("an image from podman", "this user can make no user namespaces");
         // There is nothing then that it could hand out, and its reason reaches the user.
         let texts = ["podman does not hand it out", "cannot clone: Operation not permitted"];
         let _ = inspect(&place, "containers-storage:localhost/one", &[], &[]).exits(3).says(&texts);
@@ -326,7 +327,7 @@ fn dockers_socket_hands_out_the_same_image() {
 #[test]
 fn docker_hands_out_the_same_image() {
     let Some(socket) = std::env::var_os("PARTICLE_VM_TEST_DOCKER") else {
-        println!("not run: PARTICLE_VM_TEST_DOCKER names no socket of docker's");
+        not_run("an image from docker", "PARTICLE_VM_TEST_DOCKER names no socket of docker's");
         return;
     };
     let (place, image) = (Place::with_empty_cache(), image(25));
@@ -416,14 +417,14 @@ fn every_way_leads_to_the_same_deployment() {
         run(&mut podman(&place, &load));
         ways.push(("containers-storage:localhost/one".into(), vec![("STORAGE_DRIVER", "vfs".to_owned())]));
     } else {
-        println!("not run with podman: this user can make no user namespaces");
+        not_run("a deployment from podman", "this user can make no user namespaces");
     }
     if let Some(socket) = std::env::var_os("PARTICLE_VM_TEST_DOCKER") {
         load(Path::new(&socket), &std::fs::read(&docker).unwrap());
         let host = format!("unix://{}", Path::new(&socket).display());
         ways.push(("docker-daemon:example.org/way:1".into(), vec![("DOCKER_HOST", host)]));
     } else {
-        println!("not run with docker: PARTICLE_VM_TEST_DOCKER names no socket of docker's");
+        not_run("a deployment from docker", "PARTICLE_VM_TEST_DOCKER names no socket of docker's");
     }
     for (reference, variables) in &ways {
         let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
