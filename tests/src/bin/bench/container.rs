@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Most seconds in the VM for each second of the work by hand.
 const TIME_BUDGET: f64 = 1.5;
 
-/// Most bytes on all disks at once for each byte of the tree, which is the repository too: they have the same files.
+/// Most bytes on all disks at once for each byte of the tree and of the repository.
 const SCRATCH_BUDGET: f64 = 1.3;
 
 /// The disk as people make it. Nothing is asked for beside it.
@@ -71,11 +71,12 @@ pub fn compare() {
     println!(
         "- for each byte of the image, {read:.2} bytes were read and {written:.2} written by all processes together"
     );
-    let ratio = peak / content;
+    // The files of the tree are those of the repository: what two copies would take is not the measure of one.
+    let (once, twice) = (peak / content, peak / (2.0 * content));
     println!(
-        "- unpacked layers, scratch and image together: {peak} bytes at most, {ratio:.2} x the content (budget \
-         {SCRATCH_BUDGET} x{})",
-        missed(ratio, SCRATCH_BUDGET)
+        "- unpacked layers, scratch and image together: {peak} bytes at most, {twice:.2} x the tree and the repository, \
+         {once:.2} x the content, which both share (budget {SCRATCH_BUDGET} x{})",
+        missed(once, SCRATCH_BUDGET)
     );
 }
 
