@@ -124,3 +124,15 @@ pub enum Verb {
     /// Print or write the man pages
     Man(man::Man),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_bootc_image_builder_for_progress_are_understood() {
+        for (word, style) in [("term", Progress::Bars), ("verbose", Progress::Plain), ("debug", Progress::Plain)] {
+            assert_eq!(Progress::from_str(word, false), Ok(style));
+        }
+    }
+}

@@ -24,7 +24,7 @@ pub(super) fn all(look: &mut Look<'_>) {
     }
     if !facts.builder_config.is_empty() {
         let message = format!("the image has settings for bootc-image-builder: {}", some_of(&facts.builder_config));
-        look.note("builder-config", message, "they are not read; copy them out, and name them with `--config`");
+        look.warning("builder-config", message, "they are not read; copy them out, and name them with `--config`");
     }
     stale_fallback(look);
 }

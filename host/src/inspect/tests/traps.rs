@@ -304,6 +304,6 @@ fn loaders() {
     });
     assert!(report.facts.bootloaders.grub_bls && !codes(&report, Note).contains(&"grub-without-bls"));
     trap(Note, "disk-config", |image| image.file("usr/lib/bootc-image-builder/disk.yaml", "x: 1\n"));
-    trap(Note, "builder-config", |image| image.file("usr/lib/bootc-image-builder/config.toml", "x = 1\n"));
+    trap(Warning, "builder-config", |image| image.file("usr/lib/bootc-image-builder/config.toml", "x = 1\n"));
     trap(Warning, "boot-content", |image| image.file("boot/grub/grub.cfg", ""));
 }
