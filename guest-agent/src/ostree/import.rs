@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::layer::{self, Entry};
 use crate::paths;
 use crate::process::Command;
-use crate::report::{self, Explain};
+use crate::report::Explain;
 use crate::tree::Tree;
 use particle_vm_protocol::{Base, BaseLayer, Failure, FailureKind};
 use std::collections::BTreeMap;
@@ -21,9 +21,6 @@ pub(super) const REPO: &str = "ostree/repo";
 /// Where the layers are put together: beside the repository, whose files it has links to. In the repository's own `tmp`
 /// each commit would remove what is old, and files in a repository are from 1970.
 const MERGED: &str = ".particle-vm-merge";
-
-/// Longest argument of a command (`MAX_ARG_STRLEN` of the kernel), without room for the key before it.
-const MAX_ARGUMENT: usize = (128 << 10) - 256;
 
 /// Who has made the commits.
 const IMPORTER: &str = concat!("ostree.importer.version=particle-vm ", env!("CARGO_PKG_VERSION"));
@@ -89,11 +86,6 @@ pub fn import(context: &Context, sysroot: &Path, base: &Base, largest: u64) -> R
         format!("ostree.container.image-config={}", base.config),
         IMPORTER.to_owned(),
     ];
-    if let Some(long) = metadata.iter().find(|entry| entry.len() > MAX_ARGUMENT) {
-        let what = long.split('=').next().unwrap_or_default();
-        let message = format!("`{what}` of the image has {} bytes, and ostree takes 128 KiB", long.len());
-        return Err(report::plain(FailureKind::Input, message));
-    }
     let mut command =
         ostree("commit").args(["--no-bindings", "--parent=none", "--bootable", "--link-checkout-speedup"]);
     for entry in metadata {

@@ -27,6 +27,10 @@ const MOST: u64 = 8192 * GIB;
 /// Most bytes that a plan has for what it says of the image; the rest is the recipe's.
 const MAX_BASE: usize = MAX_FRAME / 4 * 3;
 
+/// Most bytes of the manifest and of the configuration in the metadata of a commit: each is an argument of ostree-commit(1),
+/// and the kernel takes 128 KiB (execve(2), `MAX_ARG_STRLEN`), with the key that stands before it.
+const MAX_METADATA: usize = (128 << 10) - 256;
+
 /// A container image that has been fetched.
 #[derive(Debug)]
 pub struct Fetched {
@@ -133,8 +137,15 @@ fn facts(image: &Image, engine: Engine, report: &Report) -> Result<BaseFacts> {
     Ok(BaseFacts { base, content_bytes: report.facts.bytes, layer_bytes })
 }
 
-/// Whether a plan has room for it. Manifest and configuration are in it, and each may be as large as a plan.
+/// Whether a plan has room for it, and a commit. Manifest and configuration are in it, and each may be as large as a plan.
 fn fits(base: &Base) -> Result<()> {
+    let documents = [("manifest", &base.manifest), ("configuration", &base.config)];
+    let committed = documents.into_iter().filter(|_| base.engine == Engine::NativeOstree);
+    for (document, text) in committed {
+        if text.len() > MAX_METADATA {
+            return Err(EngineError::Document { document, size: text.len(), most: MAX_METADATA }.into());
+        }
+    }
     let encoded = serde_json::to_vec(base).map_or(usize::MAX, |json| json.len());
     if encoded <= MAX_BASE { Ok(()) } else { Err(EngineError::Documents { most: MAX_BASE as u64 }.into()) }
 }
@@ -196,5 +207,34 @@ mod tests {
         let error = fits(&base).unwrap_err();
         assert!(error.to_string().contains("manifest and the configuration of the image"), "{error}");
         assert_eq!(error.get().class(), Class::Build);
+    }
+
+    #[test]
+    fn documents_that_no_commit_has_room_for_are_refused_where_they_become_one() {
+        let long = "l".repeat(MAX_METADATA + 1);
+        for (document, manifest, config) in [("manifest", long.as_str(), ""), ("configuration", "", &long)] {
+            let mut base = Base {
+                engine: Engine::NativeOstree,
+                backend: Backend::Ostree,
+                layers: Vec::new(),
+                manifest: manifest.into(),
+                digest: String::new(),
+                config: config.into(),
+                created: 0,
+                reference: String::new(),
+                origin: String::new(),
+            };
+            let error = fits(&base).unwrap_err();
+            let told = format!("the {document} of the image has {} bytes", MAX_METADATA + 1);
+            assert!(error.to_string().starts_with(&told), "{error}");
+            assert_eq!(error.get().class(), Class::Build);
+            assert!(error.get().advice().unwrap().contains("engine: plain"));
+            for engine in [Engine::Plain, Engine::Bootc] {
+                base.engine = engine;
+                fits(&base).unwrap();
+            }
+            base = Base { engine: Engine::NativeOstree, manifest: "{}".into(), config: "{}".into(), ..base };
+            fits(&base).unwrap();
+        }
     }
 }

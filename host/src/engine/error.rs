@@ -69,6 +69,16 @@ pub enum EngineError {
         /// Most bytes.
         most: u64,
     },
+    /// The image says more of itself than a commit has room for.
+    #[error("the {document} of the image has {size} bytes, and ostree takes no more than {most}")]
+    Document {
+        /// Its manifest or its configuration.
+        document: &'static str,
+        /// How many there are.
+        size: usize,
+        /// Most bytes.
+        most: usize,
+    },
     /// The image has more content than any disk has room for, or says so.
     #[error("the files of the image have {content} bytes, and no disk for more than {} is made", Size(*.most))]
     Absurd {
@@ -139,6 +149,7 @@ impl Classify for EngineError {
             | Self::Unfit(_)
             | Self::ImageDisk { .. }
             | Self::Documents { .. }
+            | Self::Document { .. }
             | Self::Absurd { .. } => Class::Build,
             Self::Tests { source, .. } => source.class(),
             Self::SourceDate { .. } => Class::Usage,
@@ -185,6 +196,11 @@ impl Classify for EngineError {
             ),
             Self::ImageDisk { help, .. } => Some((*help).into()),
             Self::Documents { .. } => Some("make the image again with fewer labels and a shorter history".into()),
+            Self::Document { .. } => Some(
+                "make the image again with fewer layers, labels and annotations and a shorter history, or write \
+                 `engine: plain` where it need not be a deployment"
+                    .into(),
+            ),
             Self::Absurd { .. } => {
                 Some("see which of its files are as large as that; holes in files count with what they read as".into())
             }
@@ -207,6 +223,7 @@ impl Classify for EngineError {
             Self::Tests { source, .. } => source.details(),
             Self::Unfit(report) => Some(unfit(report)),
             Self::Documents { .. }
+            | Self::Document { .. }
             | Self::ImageDisk { .. }
             | Self::Absurd { .. }
             | Self::SourceDate { .. }
