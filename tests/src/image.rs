@@ -1,5 +1,6 @@
 //! Container images that tests make: their blobs, an OCI image layout of them, and what is wrong with some.
 
+use crate::Layer;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -47,12 +48,19 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
 
 /// A layer with one file.
 pub fn layer(path: &str, content: &[u8]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    header.set_size(content.len() as u64);
-    header.set_mode(0o644);
-    builder.append_data(&mut header, path, content).unwrap();
-    builder.into_inner().unwrap()
+    Layer::new().file(path, 0o644, content).done()
+}
+
+/// The layers of an image that is deployed, and of which nobody expects that it boots.
+pub fn bootable() -> Vec<Vec<u8>> {
+    let names = ["boot", "dev", "proc", "run", "sys", "sysroot", "tmp"];
+    vec![
+        names.iter().fold(Layer::new(), |layer, name| layer.folder(name, 0o755)).done(),
+        layer("etc/os-release", b"ID=debian\n"),
+        layer("var/lib/state", b"kept\n"),
+        layer("usr/lib/modules/6.1/vmlinuz", &noise(300_000, 26)),
+        layer("usr/lib/modules/6.1/initramfs.img", &noise(300_000, 27)),
+    ]
 }
 
 impl Image {

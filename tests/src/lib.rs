@@ -8,6 +8,7 @@
 
 mod base_image;
 pub mod image;
+pub mod layer;
 pub mod leftovers;
 pub mod mirror;
 pub mod place;
@@ -18,6 +19,7 @@ mod signer;
 pub mod upstream;
 
 pub use base_image::base_image;
+pub use layer::Layer;
 pub use mirror::{Fault, Mirror};
 pub use place::Place;
 pub use registry::Registry;

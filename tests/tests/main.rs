@@ -17,6 +17,7 @@ mod guest_faults;
 mod host_faults;
 mod inspect;
 mod killed;
+mod layers;
 mod network_faults;
 mod portable;
 mod recipes;

@@ -1,7 +1,7 @@
 //! Images from the real servers: Debian's docker-registry with a password, podman without root, docker; and from the
 //! archives that skopeo writes. Whichever way it went, it is the same image.
 
-use particle_vm_tests::image::{Image, digest, layer, noise};
+use particle_vm_tests::image::{Image, bootable, digest, layer, noise};
 use particle_vm_tests::{Outcome, Place, Running, leftovers, measured, not_run};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -355,28 +355,8 @@ fn load(socket: &Path, archive: &[u8]) {
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("Loaded image"), "{answer}");
 }
 
-/// An image that is deployed, and of which nobody expects that it boots.
-fn bootable() -> Image {
-    let mut folders = tar::Builder::new(Vec::new());
-    for name in ["boot", "dev", "proc", "run", "sys", "sysroot", "tmp"] {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Directory);
-        header.set_mode(0o755);
-        header.set_size(0);
-        folders.append_data(&mut header, name, std::io::empty()).unwrap();
-    }
-    let layers = [
-        folders.into_inner().unwrap(),
-        layer("etc/os-release", b"ID=debian\n"),
-        layer("var/lib/state", b"kept\n"),
-        layer("usr/lib/modules/6.1/vmlinuz", &noise(300_000, 26)),
-        layer("usr/lib/modules/6.1/initramfs.img", &noise(300_000, 27)),
-    ];
-    Image::labelled("amd64", &layers, &json!({ "containers.bootc": "1" }))
-}
-
 /// Make a disk of an image, and give back what `manifest.json` says of the commit on it.
-fn deploy(place: &Place, reference: &str, variables: &[(&str, &str)]) -> Value {
+pub(crate) fn deploy(place: &Place, reference: &str, variables: &[(&str, &str)]) -> Value {
     let lines =
         "engine: native-ostree\nstages: [{ type: bootloader, options: { firmware: [bios] } }]\ndisk: { size: 1GiB }\n";
     let recipe =
@@ -393,7 +373,8 @@ fn deploy(place: &Place, reference: &str, variables: &[(&str, &str)]) -> Value {
 /// where the manifest is: podman and docker make a new one, of layers that are not compressed.
 #[test]
 fn every_way_leads_to_the_same_deployment() {
-    let (place, image) = (Place::with_shared_appliance(), bootable());
+    let place = Place::with_shared_appliance();
+    let image = Image::labelled("amd64", &bootable(), &json!({ "containers.bootc": "1" }));
     let from = layout(&place, &image);
     let (oci, docker) = (place.path().join("oci.tar"), place.path().join("docker.tar"));
     copy(&place, &from, &format!("oci-archive:{}:one", oci.display()), &[]);

@@ -22,11 +22,17 @@ pub struct Filter<'a> {
     below: Option<&'a Tree>,
     /// Largest file, in bytes: a disk holds no larger one, and holes cost nothing in the layer.
     largest: u64,
-    /// The files and links of the layer so far.
-    files: BTreeSet<Vec<u8>>,
-    /// Its folders so far.
-    folders: Vec<Entry>,
+    taken: Taken,
     etc: Option<Configuration>,
+}
+
+/// What of a layer is in its commit.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The files and links.
+    pub files: BTreeSet<Vec<u8>>,
+    /// The folders.
+    pub folders: Vec<Entry>,
 }
 
 /// Where a layer has the default configuration.
@@ -39,15 +45,15 @@ enum Configuration {
 impl<'a> Filter<'a> {
     /// For one layer.
     pub fn new(context: &'a Context, below: Option<&'a Tree>, largest: u64) -> Self {
-        Self { context, below, largest, files: BTreeSet::new(), folders: Vec::new(), etc: None }
+        Self { context, below, largest, taken: Taken::default(), etc: None }
     }
 
-    /// Write the archive in `input` to `output`, as ostree-commit(1) is to have it. Gives the folders in it: of one that
-    /// lower layers have too, ostree-checkout(1) would keep theirs.
+    /// Write the archive in `input` to `output`, as ostree-commit(1) is to have it. Gives what is in it: where lower
+    /// layers have the same names, ostree-checkout(1) alone does not make of it what the layers say.
     ///
     /// # Errors
     /// When the layer is broken or holds what must not be in a commit, and when `output` takes no more.
-    pub fn copy(mut self, input: impl Read, output: &mut dyn Write) -> Result<Vec<Entry>, Failure> {
+    pub fn copy(mut self, input: impl Read, output: &mut dyn Write) -> Result<Taken, Failure> {
         let mut layer = Layer::new(input);
         let mut archive = tar::Builder::new(output);
         // A layer may be empty, and a commit has a root.
@@ -67,18 +73,18 @@ impl<'a> Filter<'a> {
             let name = shown(&entry.path);
             let explain = || format!("cannot take `{name}` of the layer");
             match &entry.kind {
-                Kind::Link(target) if !self.files.contains(target) => {
+                Kind::Link(target) if !self.taken.files.contains(target) => {
                     self.take_from_below(&mut archive, &entry, target)?;
                 }
                 _ => append(&mut archive, &entry, layer.content()).explain(FailureKind::Input, explain)?,
             }
             match entry.kind {
-                Kind::Folder => self.folders.push(entry),
-                _ => drop(self.files.insert(entry.path)),
+                Kind::Folder => self.taken.folders.push(entry),
+                _ => drop(self.taken.files.insert(entry.path)),
             }
         }
         archive.finish().explain(FailureKind::Agent, || "cannot write the layer")?;
-        Ok(self.folders)
+        Ok(self.taken)
     }
 
     /// The entry with its name in the commit; none when it does not belong there.
@@ -93,6 +99,7 @@ impl<'a> Filter<'a> {
             let message = format!("`{name}` in the layer has {} bytes, which is more than the disk", entry.size);
             return Err(report::plain(FailureKind::Input, message));
         }
+        check_text(&entry)?;
         self.check_etc(&entry)?;
         let kind = match entry.kind {
             Kind::Character(..) | Kind::Block(..) | Kind::Fifo => {
@@ -152,6 +159,22 @@ impl<'a> Filter<'a> {
         };
         append(archive, &entry, file).explain(FailureKind::Input, explain)
     }
+}
+
+/// OSTree keeps names and the targets of links as text (`ostree-core.h`, `OSTREE_TREE_GVARIANT_FORMAT`).
+fn check_text(entry: &Entry) -> Result<(), Failure> {
+    let target = match &entry.kind {
+        Kind::Symlink(target) => target.as_slice(),
+        _ => b"",
+    };
+    if std::str::from_utf8(&entry.path).is_ok() && std::str::from_utf8(target).is_ok() {
+        return Ok(());
+    }
+    let name = entry.path.escape_ascii();
+    let to = if target.is_empty() { String::new() } else { format!(", a link to `{}`,", target.escape_ascii()) };
+    let message =
+        format!("`{name}`{to} in the layer is no UTF-8, and OSTree keeps no other names; rename it in the image");
+    Err(report::plain(FailureKind::Input, message))
 }
 
 /// The extended attributes of an open file, xattr(7).
@@ -267,5 +290,26 @@ mod tests {
         assert_eq!(path("etc/a/b"), "usr/etc/a/b");
         assert_eq!(path("etcetera"), "etcetera");
         assert_eq!(path("usr/bin/etc"), "usr/bin/etc");
+    }
+
+    #[test]
+    fn names_that_ostree_does_not_keep_are_told() {
+        let entry = |path: &[u8], kind: Kind| Entry {
+            path: path.to_vec(),
+            kind,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: (0, 0),
+            xattrs: Vec::new(),
+            size: 0,
+        };
+        let link = |target: &[u8]| Kind::Symlink(target.to_vec());
+        check_text(&entry("usr/\u{e4}".as_bytes(), Kind::File)).unwrap();
+        check_text(&entry(b"usr/a", link("\u{e4}".as_bytes()))).unwrap();
+        let message = check_text(&entry(b"usr/\xff", Kind::File)).unwrap_err().message;
+        assert!(message.starts_with("`usr/\\xff` in the layer is no UTF-8"), "{message}");
+        let message = check_text(&entry(b"usr/a", link(b"\xff"))).unwrap_err().message;
+        assert!(message.starts_with("`usr/a`, a link to `\\xff`, in the layer is no UTF-8"), "{message}");
     }
 }

@@ -43,7 +43,7 @@ impl Tree {
     }
 
     /// The name that `path` ends in, in its folder, if that is there.
-    fn existing<'n>(&self, path: &'n [u8]) -> Option<Place<'n>> {
+    pub fn existing<'n>(&self, path: &'n [u8]) -> Option<Place<'n>> {
         let (above, name) = split(path);
         Some(Place { folder: self.resolve(above, OFlag::O_PATH | OFlag::O_DIRECTORY).ok()?, name })
     }
