@@ -26,4 +26,5 @@ mod sandbox;
 mod schema;
 mod sources;
 mod terminal;
+mod unfit;
 mod verbs;
