@@ -1,6 +1,6 @@
 //! Containers and repositories: made by an ordinary user, and looked into with the tools that others have for them.
 
-use particle_vm_tests::{Place, base_image, leftovers, measured};
+use particle_vm_tests::{Fault, Mirror, Place, Running, base_image, leftovers, measured, mirror};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -91,6 +91,32 @@ fn a_bootable_container_is_what_others_expect() {
     assert!(output("ostree", &["show", &repo, "--print-metadata-key=ostree.bootable", commit.trim()]).contains("true"));
     let remote = output("ostree", &["cat", &repo, commit.trim(), "/usr/etc/ostree/remotes.d/updates.conf"]);
     assert!(remote.contains("url=https://updates.example.org/repo"), "{remote}");
+}
+
+/// The same recipe at the same date is the same image, to the byte; at another date it is another.
+#[test]
+fn a_container_that_is_built_again_is_the_same() {
+    let place = Place::new();
+    let mirror = Mirror::start(Fault::None);
+    place.write("tiny.gpg", mirror::keyring());
+    let recipe = mirror.recipe("  - { type: run, options: { script: 'echo made > /made' } }\n");
+    let (recipe, _) = recipe.split_once("disk:").unwrap();
+    let recipe = place.write("tiny.yml", format!("{recipe}output: {{ formats: [oci-archive] }}\n"));
+    let build = |date: &str| {
+        let mut command = place.build_command(&recipe, &["--replace"]);
+        command.env("SOURCE_DATE_EPOCH", date);
+        let outcome = Running::start(command).finish(BUILD).exits(0);
+        measured("a small container", "seconds to build", outcome.took.as_secs_f64());
+        let file = output("sha256sum", &[place.out().join("tiny.oci.tar").to_str().unwrap()]);
+        let digest = place.manifest()["outputs"][0]["container"]["digest"].as_str().unwrap().to_owned();
+        assert_eq!(digest.len(), "sha256:".len() + 64, "{digest}");
+        (digest, file)
+    };
+    let first = build("1700000000");
+    assert_eq!(build("1700000000"), first);
+    assert_ne!(build("1600000000").0, first.0, "the date does not count");
+    leftovers::no_processes(&place);
+    leftovers::no_files(&place, &["SHA256SUMS", "build.log", "manifest.json", "tiny.oci.tar"]);
 }
 
 /// A container without anything to boot, and what is wrong with one that should.
