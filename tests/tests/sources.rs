@@ -282,7 +282,8 @@ fn without_podman_it_says_so() {
     let _ = inspect(&place, "containers-storage:one", &[], &path).exits(3).says(&texts);
 }
 
-/// docker's daemon, for those who have none: it hands out one archive, by the name `one:latest`.
+/// docker's daemon, for those who have none: it hands out one archive, by the name `one:latest`. What is wrong with
+/// `endless:latest` it tells for as long as somebody listens.
 fn daemon(place: &Place, archive: Vec<u8>) -> PathBuf {
     let socket = place.path().join("d.sock");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -293,6 +294,13 @@ fn daemon(place: &Place, archive: Vec<u8>) -> PathBuf {
             let mut request = String::new();
             let _ = reader.read_line(&mut request);
             while reader.by_ref().lines().next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            if request.starts_with("GET /images/get?names=endless%3Alatest ") {
+                let mut more = stream.write_all(b"HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\n\r\n");
+                while more.is_ok() {
+                    more = stream.write_all(&[b' '; 1 << 16]);
+                }
+                continue;
+            }
             let (status, body) = if request.starts_with("GET /images/get?names=one%3Alatest ") {
                 ("200 OK", archive.clone())
             } else {
@@ -316,6 +324,8 @@ fn dockers_socket_hands_out_the_same_image() {
     is(&inspect(&place, "docker-daemon:one", &[], &variables).exits(0), &image);
     let texts = ["docker does not hand it out (404): reference does not exist", "`docker images`"];
     let _ = inspect(&place, "docker-daemon:two", &[], &variables).exits(4).says(&texts);
+    let _ =
+        inspect(&place, "docker-daemon:endless", &[], &variables).exits(4).says(&["docker does not hand it out (500)"]);
     let nowhere = [("DOCKER_HOST", "unix:///nowhere/docker.sock")];
     let texts = ["docker does not answer at /nowhere/docker.sock", "`docker save`"];
     let _ = inspect(&place, "docker-daemon:one", &[], &nowhere).exits(3).says(&texts);

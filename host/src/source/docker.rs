@@ -73,6 +73,9 @@ async fn download(context: &Context<'_>, socket: &Path, name: &str, archive: &Pa
         let mut text = Vec::new();
         while let Some(Ok(chunk)) = body.next().await {
             text.extend_from_slice(&chunk[..chunk.len().min(MAX_MESSAGE - text.len())]);
+            if text.len() == MAX_MESSAGE {
+                break;
+            }
         }
         #[derive(serde::Deserialize)]
         struct Message {
