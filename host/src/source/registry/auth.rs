@@ -7,7 +7,7 @@ use super::super::credentials::Credentials;
 use super::super::document;
 use super::super::error::Problem;
 use super::client::Connection;
-use super::{Unread, read};
+use super::{DOCUMENT, Unread, read};
 use crate::vm::proxy::is_loopback;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -123,7 +123,7 @@ impl Connection {
             return Err(Problem::Unauthorized { registry, what, known: self.credentials.is_some() });
         }
         let answer = self.success(answer, &format!("a token for {what}")).await?;
-        let text = read(answer, MAX_TOKEN).await.map_err(|unread| match unread {
+        let text = read(answer, MAX_TOKEN, DOCUMENT).await.map_err(|unread| match unread {
             Unread::TooLarge(_) => wrong("its token server sends no token"),
             Unread::Broken(reason) => self.protocol(format!("its token server broke off: {reason}")),
         })?;

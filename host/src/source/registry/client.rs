@@ -5,7 +5,7 @@ use super::super::credentials::{self, Credentials};
 use super::super::document::shown;
 use super::super::error::Problem;
 use super::super::reference::Named;
-use super::{ATTEMPTS, MAX_MESSAGE, MAX_PAUSE, PAUSE, causes, root_cause};
+use super::{ATTEMPTS, DOCUMENT, MAX_MESSAGE, MAX_PAUSE, PAUSE, causes, root_cause};
 use crate::event::Events;
 use crate::tls::{self, TlsError};
 use crate::vm::proxy::{Upstream, is_loopback};
@@ -228,17 +228,27 @@ impl Connection {
 
 /// What a registry says about an error.
 async fn message(answer: Response) -> String {
-    let mut text = Vec::new();
-    let mut body = answer.bytes_stream();
-    while let Some(Ok(chunk)) = body.next().await {
-        text.extend_from_slice(&chunk[..chunk.len().min(MAX_MESSAGE - text.len())]);
-        if text.len() == MAX_MESSAGE {
-            break;
-        }
-    }
+    let text = message_of(answer, DOCUMENT).await;
     let first = serde_json::from_slice::<Errors>(&text).ok().and_then(|errors| errors.errors.into_iter().next());
     let said = first.map(|first| if first.message.is_empty() { first.code } else { first.message });
     shown(&said.unwrap_or_default())
+}
+
+/// How the body of an answer begins: as much as a message may have, and as what comes within `longest`.
+pub(super) async fn message_of(answer: Response, longest: Duration) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut body = answer.bytes_stream();
+    let read = async {
+        while let Some(Ok(chunk)) = body.next().await {
+            text.extend_from_slice(&chunk[..chunk.len().min(MAX_MESSAGE - text.len())]);
+            if text.len() == MAX_MESSAGE {
+                break;
+            }
+        }
+    };
+    // What has come until then may be all that is to be said.
+    let _ = tokio::time::timeout(longest, read).await;
+    text
 }
 
 /// How long the server wants to be left alone: seconds, or a date (RFC 9110, 10.2.3).

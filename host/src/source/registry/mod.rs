@@ -20,6 +20,9 @@ mod auth;
 mod blob;
 mod client;
 
+#[cfg(test)]
+use client::message_of;
+
 /// How often something is tried that did not work and might the next time.
 const ATTEMPTS: u32 = 5;
 
@@ -31,6 +34,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(120);
 
 /// Most bytes of what goes with an error.
 const MAX_MESSAGE: usize = 64 << 10;
+
+/// Longest that a document may take to arrive. A server that sends a byte now and then is never silent.
+const DOCUMENT: Duration = Duration::from_secs(180);
 
 /// The digest of a manifest, as the registry sees it.
 const DIGEST: &str = "docker-content-digest";
@@ -96,7 +102,7 @@ impl Registry<'_> {
         loop {
             let answer = connection.get(path, &headers, what).await?;
             let answered = answer.headers().clone();
-            match read(answer, most).await {
+            match read(answer, most, DOCUMENT).await {
                 Ok(text) => return Ok((text, answered)),
                 Err(Unread::TooLarge(size)) => {
                     return Err(document::oversized(what, size, most));
@@ -139,8 +145,13 @@ enum Unread {
     Broken(String),
 }
 
-/// The body of `answer`.
-async fn read(answer: Response, most: u64) -> Result<Vec<u8>, Unread> {
+/// The body of `answer`, which has at most so many bytes and takes at most so long.
+async fn read(answer: Response, most: u64, longest: Duration) -> Result<Vec<u8>, Unread> {
+    let late = |_| Unread::Broken(format!("it takes longer than {} s", longest.as_secs_f32()));
+    tokio::time::timeout(longest, read_all(answer, most)).await.map_err(late)?
+}
+
+async fn read_all(answer: Response, most: u64) -> Result<Vec<u8>, Unread> {
     if let Some(size) = answer.content_length().filter(|size| *size > most) {
         return Err(Unread::TooLarge(size));
     }
@@ -170,4 +181,37 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (
             None => error.source(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    /// The answer of a server that sends a byte every few milliseconds, and would go on for a minute.
+    async fn dripping() -> Response {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 12000\r\n\r\n").await.unwrap();
+            while stream.write_all(b" ").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let client = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(crate::tls::none().unwrap());
+        client.build().unwrap().get(url).send().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_document_does_not_drip_for_ever() {
+        let begin = std::time::Instant::now();
+        let read = read(dripping().await, MAX_MANIFEST, Duration::from_millis(300)).await;
+        let Err(Unread::Broken(reason)) = read else { panic!("it was read") };
+        assert_eq!(reason, "it takes longer than 0.3 s");
+        assert!(begin.elapsed() < Duration::from_secs(30));
+        let text = message_of(dripping().await, Duration::from_millis(300)).await;
+        assert!(!text.is_empty() && text.iter().all(|byte| *byte == b' '), "{text:?}");
+    }
 }
