@@ -10,11 +10,11 @@ use crate::error::{Class, Classify};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 
@@ -23,6 +23,13 @@ const UNFINISHED: &str = "tmp";
 
 /// Where `cacache` keeps the objects.
 const CONTENT: &str = "content-v2";
+
+/// Where the locks of those are who fetch something: files that are made when they are needed, and never removed, as many
+/// as a byte has values.
+const LOCKS: &str = "locks";
+
+/// How often somebody who waits for a lock looks whether it is free.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Bytes that are read at a time.
 const READ_SIZE: usize = 256 << 10;
@@ -181,6 +188,28 @@ impl Store {
         }
     }
 
+    /// Wait until nobody else fetches `key`, and keep others, of this process and of others, from it until the handle is
+    /// dropped. What they were about to store is there then. Keys that have nothing to do with each other may share a lock,
+    /// so nobody waits for a second one while he holds a first.
+    ///
+    /// # Errors
+    /// When the lock cannot be made.
+    pub async fn alone(&self, key: &str) -> Result<Alone, StoreError> {
+        let folder = self.root.join(LOCKS);
+        let path = folder.join(hex::encode(&Sha256::digest(key)[..1]));
+        let failed = |source| StoreError::Folder { path: path.clone(), source };
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Alone(file)),
+                // Nobody can be interrupted while he waits for it in the kernel.
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(ASK_AGAIN).await,
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
+        }
+    }
+
     /// Begin to write an object; it is stored when [`Put::commit`] succeeds.
     ///
     /// # Errors
@@ -282,6 +311,11 @@ impl Store {
         Ok(found)
     }
 }
+
+/// Nobody else fetches what this was made for: [`Store::alone`].
+#[derive(Debug)]
+#[must_use = "others may go on when it is dropped"]
+pub struct Alone(#[expect(dead_code, reason = "the lock goes with the file")] File);
 
 /// The file of an object.
 struct Content {

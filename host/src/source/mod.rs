@@ -314,9 +314,19 @@ impl Context<'_> {
         let step = self.events.step(format!("fetch {}", self.reference), Some(total), Unit::Bytes);
         let progress = Progress { step, done: AtomicU64::new(0) };
         let fetched = futures::stream::iter(missing.values().map(|(name, layer)| async {
-            blobs.layer(self, name, layer, &progress).await?;
-            let url = blobs.address(layer.digest().as_ref());
-            self.events.send(Event::Fetched { url, size: layer.size(), cached: false });
+            let digest = layer.digest().as_ref();
+            let _alone = self.store.alone(digest).await?;
+            // Another build may have fetched it meanwhile.
+            let there = self.store.get(digest).await?;
+            match &there {
+                Some(object) => {
+                    same_size(name, layer, object.size)?;
+                    progress.add(object.size);
+                }
+                None => blobs.layer(self, name, layer, &progress).await?,
+            }
+            let url = blobs.address(digest);
+            self.events.send(Event::Fetched { url, size: layer.size(), cached: there.is_some() });
             Ok::<_, Problem>(())
         }));
         fetched.buffer_unordered(AT_A_TIME).try_collect::<()>().await?;
