@@ -54,6 +54,7 @@ stages:
   - { type: debootstrap, options: { suite: trixie, mirror: 'http://deb.example.org/debian' } }
   - type: sources
     options: { sources: [{ name: more, uris: ['https://more.example.org:8443/debian'], suites: [trixie] }] }
+  - { type: ostree.pull, options: { url: 'https://commits.example.org/repo', refs: [a/b], unsigned: true } }
 disk: { size: 4GiB }
 ";
         let source = crate::recipe::Source::new("r.yml", text);
@@ -64,6 +65,7 @@ disk: { size: 4GiB }
             [
                 "*.cdn.example.org",
                 "api.example.org",
+                "commits.example.org",
                 "deb.example.org",
                 "files.example.org:8080",
                 "more.example.org:8443"
