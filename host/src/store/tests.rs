@@ -142,6 +142,6 @@ async fn one_after_the_other_fetches_the_same() {
     let waiting = tokio::time::timeout(ASK_AGAIN * 3, other.alone(KEY)).await;
     assert!(waiting.is_err(), "two are alone");
     let (_, second) = tokio::join!(async { drop(first) }, other.alone(KEY));
-    second.unwrap();
+    drop(second.unwrap());
     assert_eq!(files(&dir.path().join(LOCKS)), 1, "each has made a file");
 }
