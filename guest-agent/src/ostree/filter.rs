@@ -22,17 +22,11 @@ pub struct Filter<'a> {
     below: Option<&'a Tree>,
     /// Largest file, in bytes: a disk holds no larger one, and holes cost nothing in the layer.
     largest: u64,
-    taken: Taken,
+    /// The files and links of the layer so far.
+    files: BTreeSet<Vec<u8>>,
+    /// Its folders so far.
+    folders: Vec<Entry>,
     etc: Option<Configuration>,
-}
-
-/// What of a layer is in its commit.
-#[derive(Debug, Default)]
-pub struct Taken {
-    /// The files and links.
-    pub files: BTreeSet<Vec<u8>>,
-    /// The folders.
-    pub folders: Vec<Entry>,
 }
 
 /// Where a layer has the default configuration.
@@ -45,15 +39,15 @@ enum Configuration {
 impl<'a> Filter<'a> {
     /// For one layer.
     pub fn new(context: &'a Context, below: Option<&'a Tree>, largest: u64) -> Self {
-        Self { context, below, largest, taken: Taken::default(), etc: None }
+        Self { context, below, largest, files: BTreeSet::new(), folders: Vec::new(), etc: None }
     }
 
-    /// Write the archive in `input` to `output`, as ostree-commit(1) is to have it. Gives what is in it: where lower
-    /// layers have the same names, ostree-checkout(1) alone does not make of it what the layers say.
+    /// Write the archive in `input` to `output`, as ostree-commit(1) is to have it. Gives the folders in it: of one that
+    /// lower layers have too, ostree-checkout(1) would keep theirs, and it puts none in the place of something else.
     ///
     /// # Errors
     /// When the layer is broken or holds what must not be in a commit, and when `output` takes no more.
-    pub fn copy(mut self, input: impl Read, output: &mut dyn Write) -> Result<Taken, Failure> {
+    pub fn copy(mut self, input: impl Read, output: &mut dyn Write) -> Result<Vec<Entry>, Failure> {
         let mut layer = Layer::new(input);
         let mut archive = tar::Builder::new(output);
         // A layer may be empty, and a commit has a root.
@@ -73,18 +67,18 @@ impl<'a> Filter<'a> {
             let name = shown(&entry.path);
             let explain = || format!("cannot take `{name}` of the layer");
             match &entry.kind {
-                Kind::Link(target) if !self.taken.files.contains(target) => {
+                Kind::Link(target) if !self.files.contains(target) => {
                     self.take_from_below(&mut archive, &entry, target)?;
                 }
                 _ => append(&mut archive, &entry, layer.content()).explain(FailureKind::Input, explain)?,
             }
             match entry.kind {
-                Kind::Folder => self.taken.folders.push(entry),
-                _ => drop(self.taken.files.insert(entry.path)),
+                Kind::Folder => self.folders.push(entry),
+                _ => drop(self.files.insert(entry.path)),
             }
         }
         archive.finish().explain(FailureKind::Agent, || "cannot write the layer")?;
-        Ok(self.taken)
+        Ok(self.folders)
     }
 
     /// The entry with its name in the commit; none when it does not belong there.

@@ -1,7 +1,7 @@
 //! A container image as a commit, stored as bootc's own importer stores it, so that bootc finds what it looks for: one
 //! commit for each layer, named by the digest of its blob, and one of all of them with the manifest in its metadata.
 
-use super::filter::{Filter, Taken};
+use super::filter::Filter;
 use super::{Commit, escape, settings};
 use crate::context::Context;
 use crate::layer;
@@ -55,20 +55,20 @@ pub fn import(context: &Context, sysroot: &Path, base: &Base, largest: u64) -> R
     let ostree = |verb: &str| ostree(sysroot, verb);
     init(context, sysroot)?;
     let merged = Merged::in_sysroot(sysroot);
-    // What is in each layer, by its digest.
+    // The folders of each layer, by its digest.
     let mut commits = BTreeMap::new();
     for (index, layer) in base.layers.iter().enumerate() {
         context.output(format!("layer {} of {}: {}", index + 1, base.layers.len(), layer.digest));
         let reference = escape::blob(&layer.digest);
         // The same layer twice is one commit.
-        let taken = match commits.entry(&layer.digest) {
+        let folders = match commits.entry(&layer.digest) {
             Entry::Occupied(there) => there.into_mut(),
             Entry::Vacant(new) => {
                 new.insert(commit_layer(context, &ostree("commit"), base, layer, &merged.0, &reference, largest)?)
             }
         };
         if let Ok(tree) = Tree::open(&merged.0) {
-            give_way(&tree, taken)?;
+            folders.iter().try_for_each(|folder| give_way(&tree, folder))?;
         }
         let checkout = ostree("checkout")
             .args(["--require-hardlinks", "--union", "--whiteouts", "--force-copy-zerosized"])
@@ -76,7 +76,7 @@ pub fn import(context: &Context, sysroot: &Path, base: &Base, largest: u64) -> R
             .arg(&merged.0);
         context.run(&checkout)?;
         let tree = Tree::open(&merged.0).explain(FailureKind::Agent, || "cannot open the tree")?;
-        taken.folders.iter().try_for_each(|folder| set_folder(&tree, folder))?;
+        folders.iter().try_for_each(|folder| set_folder(&tree, folder))?;
     }
     let tree = Tree::open(&merged.0).explain(FailureKind::Input, || "the image has no layers")?;
     for path in LEFT_BY_ENGINES {
@@ -113,7 +113,7 @@ fn commit_layer(
     below: &Path,
     reference: &str,
     largest: u64,
-) -> Result<Taken, Failure> {
+) -> Result<Vec<layer::Entry>, Failure> {
     let path = Path::new(paths::BASE).join(&layer.file);
     let archive = File::open(&path).explain(FailureKind::Agent, || format!("cannot open {}", path.display()))?;
     let below = Tree::open(below).ok();
@@ -124,31 +124,25 @@ fn commit_layer(
         .arg(format!("--timestamp=@{}", base.created))
         .arg(format!("--branch={reference}"));
     let filter = Filter::new(context, below.as_ref(), largest);
-    let mut taken = Taken::default();
+    let mut folders = Vec::new();
     let fed = context.run_fed(command, |output| {
-        taken = filter.copy(BufReader::with_capacity(1 << 20, archive), output)?;
+        folders = filter.copy(BufReader::with_capacity(1 << 20, archive), output)?;
         Ok(())
     });
     match fed {
-        Ok(()) => Ok(taken),
+        Ok(()) => Ok(folders),
         Err(failure) => Err(Failure { message: format!("layer {}\n{}", layer.digest, failure.message), ..failure }),
     }
 }
 
-/// Remove what lower layers have in the place of something else: ostree-checkout(1) puts no folder where a file or a link
-/// is, and no file where a folder is.
-fn give_way(tree: &Tree, taken: &Taken) -> Result<(), Failure> {
-    // Folders first: what lies in them is not sought where a link in their place leads.
-    let folders = taken.folders.iter().map(|folder| (&folder.path, true)).filter(|(path, _)| !path.is_empty());
-    for (path, is_folder) in folders.chain(taken.files.iter().map(|path| (path, false))) {
-        let Some(place) = tree.existing(path) else { continue };
-        let remove = || match place.stat()? {
-            Some(there) if (there.st_mode & libc::S_IFMT == libc::S_IFDIR) != is_folder => place.clear(),
-            _ => Ok(()),
-        };
-        remove().explain(FailureKind::Agent, || format!("cannot replace `{}`", layer::shown(path)))?;
-    }
-    Ok(())
+/// Remove what lower layers have in the place of a folder: ostree-checkout(1) puts none where a file or a link is.
+fn give_way(tree: &Tree, folder: &layer::Entry) -> Result<(), Failure> {
+    let Some(place) = tree.existing(&folder.path).filter(|_| !folder.path.is_empty()) else { return Ok(()) };
+    let remove = || match place.stat()? {
+        Some(there) if there.st_mode & libc::S_IFMT != libc::S_IFDIR => place.clear(),
+        _ => Ok(()),
+    };
+    remove().explain(FailureKind::Agent, || format!("cannot replace `{}`", layer::shown(&folder.path)))
 }
 
 /// Owner, permissions and attributes of a folder, which may be one that lower layers have.
