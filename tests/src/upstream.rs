@@ -1,4 +1,4 @@
-//! The Debian mirror that this machine uses, for a mirror on loopback that passes on what it has.
+//! What a mirror on loopback passes on: what the Debian mirror has that this machine uses, or the files of a folder.
 
 use crate::Place;
 use crate::mirror::made;
@@ -8,10 +8,13 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// A mirror of Debian.
+/// Where a mirror on loopback has its files from.
 #[derive(Debug)]
-pub struct Upstream {
-    url: String,
+pub enum Upstream {
+    /// A mirror of Debian, by its URL.
+    Mirror(String),
+    /// A folder of this machine.
+    Folder(PathBuf),
 }
 
 /// Held while something is fetched: the mirrors of all tests of a program pass on the same copies.
@@ -29,12 +32,16 @@ impl Upstream {
         let text = plan.to_string();
         let url = text.split(r#""mirror":""#).nth(1).and_then(|rest| rest.split('"').next());
         let url = url.unwrap_or_else(|| panic!("no mirror in {plan:#}")).trim_end_matches('/').to_owned();
-        Self { url }
+        Self::Mirror(url)
     }
 
-    /// A copy of the file `path` of the mirror; none if it cannot be fetched. apt fetches it, which knows this
-    /// machine's proxies and credentials.
+    /// A copy of the file `path` of the mirror, or the one in the folder; none if it cannot be fetched. apt fetches it,
+    /// which knows this machine's proxies and credentials.
     pub fn file(&self, path: &str) -> Option<PathBuf> {
+        let url = match self {
+            Self::Mirror(url) => url,
+            Self::Folder(folder) => return Some(folder.join(path)).filter(|file| file.is_file()),
+        };
         let file = made().join("upstream").join(path);
         // Also after a test that failed meanwhile: there are only whole copies.
         let _alone = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -42,10 +49,7 @@ impl Upstream {
             let parts = tempfile::tempdir_in(made()).unwrap();
             let part = parts.path().join("part");
             let mut fetch = Command::new("/usr/lib/apt/apt-helper");
-            fetch
-                .args(["-o", "APT::Sandbox::User=root", "download-file"])
-                .arg(format!("{}/{path}", self.url))
-                .arg(&part);
+            fetch.args(["-o", "APT::Sandbox::User=root", "download-file"]).arg(format!("{url}/{path}")).arg(&part);
             let status = fetch.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
             if !status.success() {
                 return None;

@@ -1,7 +1,7 @@
 //! Container images become bootable disks: built by an ordinary user, booted with each firmware, updated and rolled back.
 
 use particle_vm_tests::image::Image;
-use particle_vm_tests::{Place, base_image, leftovers, measured, not_run, place};
+use particle_vm_tests::{Fault, Mirror, Place, Upstream, base_image, leftovers, measured, not_run, place};
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -96,12 +96,13 @@ fn a_deployment_with_systemd_boot_is_updated_and_rolled_back() {
     deploy_and_test("systemd-boot", &format!("{STAGES}{bootloader}{TESTS}"), &["UEFI"]);
 }
 
-/// The tree of the base image as a commit of the build's own, which becomes the system.
+/// The tree of the base image as a commit of the build's own, which becomes the system. It follows one of another repository.
 const COMMITTED: &str = "engine: plain
 stages:
   - type: ostree.remotes
-    options: { remotes: [{ name: updates, url: 'http://updates.example/repo', unsigned: true }] }
-  - { type: ostree.commit, options: { ref: particle/test, version: '1.0' } }
+    options: { remotes: [{ name: updates, url: 'http://127.0.0.1:8080/', unsigned: true }] }
+  - { type: ostree.pull, options: { path: before, refs: [particle/before] } }
+  - { type: ostree.commit, options: { ref: particle/test, version: '1.0', parent: particle/before } }
   - { type: ostree.deploy, options: { ref: particle/test, stateroot: particle, remote: updates } }
   - { type: hostname, options: { hostname: committed } }
   - { type: kernel, options: { cmdline: [console=ttyS0] } }
@@ -109,17 +110,19 @@ disk: { size: 4GiB }
 output: { formats: [raw, ostree-repo] }
 ";
 
-/// What was committed elsewhere becomes a system by itself.
+/// What was committed elsewhere becomes a system by itself, from a server, `URL`. It has its remote from the commit.
 const PULLED: &str = "stages:
-  - { type: ostree.pull, options: { path: repo, refs: [particle/test] } }
-  - { type: ostree.deploy, options: { ref: particle/test } }
+  - { type: ostree.init, options: { mode: bare } }
+  - { type: ostree.config, options: { set: { core.min-free-space-percent: '1' } } }
+  - { type: ostree.pull, options: { url: 'URL', refs: [particle/test], unsigned: true } }
+  - { type: ostree.deploy, options: { ref: particle/test, remote: updates } }
   - { type: hostname, options: { hostname: committed } }
   - { type: kernel, options: { cmdline: [console=ttyS0] } }
   - { type: bootloader, options: { type: systemd-boot } }
-disk: { size: 4GiB }
+disk: { size: 6GiB }
 ";
 
-/// What both have to tell; `ORIGIN` stands for where updates come from.
+/// What both have to tell.
 const DEPLOYED: &str = "tests:
   - name: it came up
     timeout: 10min
@@ -127,11 +130,65 @@ const DEPLOYED: &str = "tests:
     expect: committed
     diag: systemctl --failed --no-pager; ostree admin status
   - { name: its version, run: ostree admin status, expect: 'Version: 1.0' }
-  - { name: its origin, run: ostree admin status, expect: 'origin refspec: ORIGIN' }
+  - { name: its origin, run: ostree admin status, expect: 'origin refspec: updates:particle/test' }
   - { name: the rest is read-only, run: '! touch /usr/x && touch /etc/x /var/x' }
 ";
 
-/// A commit is signed, published and deployed in one build, and another build deploys what was published.
+/// The next version, published in the system itself by `SERVE`, where its remote is.
+const UPGRADED: &str = "  - name: it is upgraded from its remote
+    timeout: 40min
+    run: |
+      set -e
+      mkdir -p /var/tmp/new/usr/share
+      echo next > /var/tmp/new/usr/share/particle-update
+      booted=$(ostree admin status | sed -n 's/^\\* [^ ]* \\([0-9a-f]*\\)\\.[0-9]*.*/\\1/p')
+      ostree init --repo=/var/tmp/repo --mode=archive
+      ostree pull-local --repo=/var/tmp/repo /sysroot/ostree/repo \"$booted\"
+      ostree commit --repo=/var/tmp/repo --no-bindings --bootable --branch=particle/test --parent=\"$booted\" \\
+          --tree=ref=\"$booted\" --tree=dir=/var/tmp/new --add-metadata-string=version=1.1
+SERVE      for attempt in 1 2 3 4 5; do
+          ostree admin upgrade && break
+          sleep 2
+      done
+      rm -rf /var/tmp/repo /var/tmp/new
+      ostree admin status
+    expect: 'Version: 1.1'
+    diag: ostree admin status; df -h; journalctl --boot --no-pager | tail -n 40
+  - name: the next version boots
+    reboot: true
+    timeout: 10min
+    run: systemctl is-system-running --wait && cat /usr/share/particle-update
+    expect: next
+    diag: ostree admin status; systemctl --failed --no-pager; journalctl --boot=-1 --no-pager | tail -n 60
+  - { name: it is the one that was published, run: \"ostree admin status | grep -A 1 '^\\\\*'\", expect: 'Version: 1.1' }
+";
+
+/// The lines of the other tests that serve a repository in the booted system.
+fn serving() -> &'static str {
+    let (_, rest) = TESTS.split_once("      cat > /run/serve").unwrap();
+    let end = rest.find("--listen=127.0.0.1:8080 /run/serve\n").unwrap() + "--listen=127.0.0.1:8080 /run/serve\n".len();
+    let begin = TESTS.len() - rest.len() - "      cat > /run/serve".len();
+    &TESTS[begin..TESTS.len() - rest.len() + end]
+}
+
+/// `ostree` of this machine.
+fn ostree(arguments: &[&str]) -> String {
+    let output = Command::new("ostree").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A repository with one commit of nothing; its checksum.
+fn before(repo: &Path) -> String {
+    let at = format!("--repo={}", repo.display());
+    ostree(&["init", &at, "--mode=archive"]);
+    let empty = tempfile::tempdir().unwrap();
+    let tree = format!("--tree=dir={}", empty.path().display());
+    ostree(&["commit", &at, "--branch=particle/before", "--owner-uid=0", "--owner-gid=0", &tree])
+}
+
+/// A commit is signed, published and deployed in one build; another build deploys what was published, and the system that
+/// it makes is upgraded from there.
 #[test]
 #[ignore = "takes the build of a base image and several boots: make check-all"]
 fn commits_are_deployed() {
@@ -139,8 +196,9 @@ fn commits_are_deployed() {
     let key = place.path().join("key.pem");
     let made = Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key).status().unwrap();
     assert!(made.success());
-    let tests = DEPLOYED.replace("ORIGIN", "updates:particle/test");
-    let recipe = place.write("commit.yml", format!("name: commit\nbase-image: {}\n{COMMITTED}{tests}", base_image()));
+    let recipe =
+        place.write("commit.yml", format!("name: commit\nbase-image: {}\n{COMMITTED}{DEPLOYED}", base_image()));
+    let parent = before(&recipe.with_file_name("before"));
     let sign = ["--test", "--sign", key.to_str().unwrap()];
     let outcome = place.start_build(&recipe, &sign).finish(BUILD).exits(0);
     measured("commit", "seconds to build and test", outcome.took.as_secs_f64());
@@ -148,16 +206,18 @@ fn commits_are_deployed() {
     let published = manifest["outputs"].as_array().unwrap().iter().find_map(|output| output["commit"].as_object());
     assert_eq!(published.unwrap()["signed_by"].as_str().map(str::len), Some(44), "{manifest}");
     let checksum = published.unwrap()["checksum"].as_str().unwrap();
-    assert!(
-        place.out().join(format!("commit.repo/objects/{}/{}.commitmeta", &checksum[..2], &checksum[2..])).is_file()
-    );
+    let repo = place.path().join("published");
+    std::fs::rename(place.out().join("commit.repo"), &repo).unwrap();
+    assert!(repo.join(format!("objects/{}/{}.commitmeta", &checksum[..2], &checksum[2..])).is_file());
+    assert_eq!(ostree(&["rev-parse", &format!("--repo={}", repo.display()), "particle/test^"]), parent);
 
-    let tests = DEPLOYED.replace("ORIGIN", "particle/test");
-    let recipe = place.write("pulled.yml", format!("name: pulled\n{PULLED}{tests}"));
-    std::fs::rename(place.out().join("commit.repo"), recipe.with_file_name("repo")).unwrap();
+    let server = Mirror::of(Upstream::Folder(repo), Fault::None);
+    let text = format!("name: pulled\n{PULLED}{DEPLOYED}{UPGRADED}");
+    let recipe = place.write("pulled.yml", text.replace("URL", &server.url()).replace("SERVE", serving()));
     let outcome = place.start_build(&recipe, &["--test", "--replace"]).finish(BUILD).exits(0);
     assert!(outcome.stderr.contains("boot pulled.raw on UEFI: "), "{}", outcome.stderr);
     measured("pulled", "seconds to build and test", outcome.took.as_secs_f64());
+    measured("pulled", "files from the server", server.requests().len());
     leftovers::no_processes(&place);
     assert_eq!(leftovers::names(&place.work()), Vec::<String>::new());
 }
