@@ -52,6 +52,11 @@ pub fn listen() -> Listening {
 }
 
 impl Listening {
+    /// Whether the end was asked for.
+    pub fn is_asked(&self) -> bool {
+        self.0.as_ref().is_some_and(|cancel| cancel.0.asked.is_cancelled())
+    }
+
     /// Wait until the end is asked for; for ever where nobody could ask. Can be dropped and called again.
     pub async fn asked(&self) {
         match &self.0 {
@@ -82,12 +87,14 @@ mod tests {
             .scope(async {
                 let listening = listen();
                 assert!(listening.asked().now_or_never().is_none());
+                assert!(!listening.is_asked());
                 assert!(inside.ask());
                 listening.asked().await;
+                assert!(listening.is_asked());
             })
             .await;
         assert!(!cancel.ask());
         // Outside of a verb.
-        assert!(listen().asked().now_or_never().is_none());
+        assert!(listen().asked().now_or_never().is_none() && !listen().is_asked());
     }
 }

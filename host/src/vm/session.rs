@@ -18,7 +18,7 @@ use super::words;
 use crate::cancel;
 use crate::event::{Events, Unit};
 use particle_vm_protocol::message::{Exec, HEARTBEAT_LOST};
-use particle_vm_protocol::{FailureKind, FromGuest, FromHost, Job, JobResult};
+use particle_vm_protocol::{Failure, FailureKind, FromGuest, FromHost, Job, JobResult};
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
@@ -197,6 +197,8 @@ impl Session {
                             heartbeat.heard();
                             print(&mut output, Stream::Error, bytes);
                         }
+                        // Done just before the guest heard of it; what would follow is not wanted any more.
+                        FromGuest::Done(_) if cancel.is_asked() => return Err(too_late().into()),
                         FromGuest::Done(result) => return Ok(*result),
                         FromGuest::Failed(failure) if failure.kind == FailureKind::Cancelled && !cancelled => {
                             return Err(LinkError::Unexpected("nobody has cancelled the job").into());
@@ -336,6 +338,12 @@ fn check_memory(config: &VmConfig, events: &Events) -> Result<(), VmError> {
         ));
     }
     Ok(())
+}
+
+/// What a job is called that had ended well when the user no longer wanted it.
+fn too_late() -> Failure {
+    let message = "it was cancelled when it was just done".into();
+    Failure { kind: FailureKind::Cancelled, stage: None, message, output: Vec::new() }
 }
 
 fn print(output: &mut Option<&mut Printer>, stream: Stream, bytes: Vec<u8>) {

@@ -2,7 +2,6 @@ use super::*;
 use crate::cancel::Cancel;
 use crate::error::{Class, Classify};
 use crate::vm::machine::tests::machine;
-use particle_vm_protocol::Failure;
 use particle_vm_protocol::frame::{self, PREFIX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -60,6 +59,28 @@ async fn a_job_is_cancelled_when_the_verb_is_to_end() {
     assert_eq!(error.class(), Class::Interrupted);
     // Nobody listens any more.
     assert!(!cancel.ask());
+}
+
+/// What follows a job that ended well would publish its outputs.
+#[tokio::test]
+async fn a_job_that_is_done_after_the_user_has_cancelled_it_has_not_ended_well() {
+    // The guest may say so before it hears of the wish, and after.
+    for hears in [false, true] {
+        let (mut session, mut guest) = session().await;
+        let cancel = Cancel::default();
+        let agent = async {
+            assert!(matches!(read(&mut guest).await, FromHost::Start(_)));
+            assert!(cancel.ask());
+            while hears && read(&mut guest).await != FromHost::Cancel {}
+            let done = FromGuest::Done(Box::new(JobResult::Exited(0)));
+            guest.write_all(&frame::encode(&done).unwrap()).await.unwrap();
+        };
+        let both = async { tokio::join!(cancel.scope(session.run(Job::Finish)), agent) };
+        let (result, ()) = timeout(LONG, both).await.unwrap();
+        let error = result.unwrap_err();
+        assert!(matches!(&error, VmError::Failed(failure) if failure.kind == FailureKind::Cancelled), "{error:?}");
+        assert_eq!(error.class(), Class::Interrupted);
+    }
 }
 
 #[tokio::test]
