@@ -9,7 +9,7 @@ mod remove;
 use crate::error::{Class, Classify};
 use nix::unistd::geteuid;
 use remove::remove;
-use std::fs::{File, Permissions, TryLockError};
+use std::fs::{File, Metadata, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ const LOCK: &str = "lock";
 const CONTENT: &[u8] =
     b"particle-vm: a temporary folder, which is removed when no process holds the lock of this file\n";
 
-/// Age of a folder without lock after which nobody is about to make one in it.
+/// Age of a folder without lock, or with an empty one, after which nobody is about to finish it.
 const ABANDONED: Duration = Duration::from_secs(60);
 
 /// Why a workspace could not be made.
@@ -133,15 +133,34 @@ pub fn sweep(parent: &Path) -> io::Result<()> {
         }
         match lock_of_the_dead(&entry.path()) {
             Ok(Some(_lock)) => drop(remove(&entry.path(), LOCK)),
+            Ok(None) if is_abandoned(&data) => drop(remove_begun(&entry.path())),
             Ok(None) => {}
             // About to get its lock, or dead before it did. It is empty then, and only then this removes it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if data.modified().is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED)) {
+                if is_abandoned(&data) {
                     let _ = std::fs::remove_dir(entry.path());
                 }
             }
             Err(_) => {}
         }
+    }
+    Ok(())
+}
+
+/// Whether nobody is about to write to a folder that is not finished.
+fn is_abandoned(data: &Metadata) -> bool {
+    data.modified().is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED))
+}
+
+/// Remove a folder whose process died when it had made the lock and not yet written to it: an empty file of that name is
+/// all that it holds.
+fn remove_begun(dir: &Path) -> io::Result<()> {
+    let names = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+    let lock = dir.join(LOCK);
+    let data = std::fs::symlink_metadata(&lock)?;
+    if names == [LOCK] && data.is_file() && data.uid() == geteuid().as_raw() && data.len() == 0 {
+        std::fs::remove_file(&lock)?;
+        std::fs::remove_dir(dir)?;
     }
     Ok(())
 }
@@ -198,6 +217,19 @@ mod tests {
         assert!(alive.path().is_dir());
         assert!(!dead.exists());
         assert!(!empty.exists());
+    }
+
+    #[test]
+    fn one_whose_process_died_before_its_lock_was_written_is_swept_when_it_is_old() {
+        let parent = tempfile::tempdir().unwrap();
+        let begun = folder(parent.path(), ".particle-vm-begun", &[("lock", b"")]);
+        let young = folder(parent.path(), ".particle-vm-young", &[("lock", b"")]);
+        File::open(&young).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
+        let other = folder(parent.path(), ".particle-vm-other", &[("other", b"")]);
+        let written = folder(parent.path(), ".particle-vm-written", &[("lock", b"by somebody")]);
+        sweep(parent.path()).unwrap();
+        assert!(!begun.exists());
+        assert!(young.exists() && other.exists() && written.exists());
     }
 
     #[test]
