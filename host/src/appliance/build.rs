@@ -99,3 +99,24 @@ fn check_space(folder: &Path, needed: u64) -> Result<(), ApplianceError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Class, Classify};
+
+    #[test]
+    fn an_appliance_that_has_no_room_is_not_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        check_space(dir.path(), 1).unwrap();
+        let error = check_space(dir.path(), 1 << 60).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with(&format!("the appliance needs 1.0 EiB in {}, where ", dir.path().display())),
+            "{text}"
+        );
+        assert!(matches!(error, ApplianceError::Space { needed, free, .. } if needed == 1 << 60 && free > 0), "{text}");
+        assert_eq!(error.class(), Class::Host);
+        assert!(error.advice().is_some());
+    }
+}

@@ -227,6 +227,18 @@ mod tests {
     }
 
     #[test]
+    fn a_shortage_is_told_with_figures() {
+        let need = |what: &str, bytes| Need { what: what.into(), dir: "/work".into(), bytes, flag: "--work-dir" };
+        let needs = vec![need("scratch disk", 3 << 30), need("qcow2 image", 1 << 30)];
+        let error = SpaceError::Shortage(vec![Shortage { free: 5 << 29, needs }]);
+        assert_eq!(
+            error.to_string(),
+            "there is not enough disk space: 2.5 GiB free at /work, 4.0 GiB needed (scratch disk 3.0 GiB, qcow2 image 1.0 \
+             GiB)"
+        );
+    }
+
+    #[test]
     fn a_relative_folder_that_does_not_exist_is_here() {
         assert_eq!(existing(Path::new("no-such-folder/x")), Path::new("."));
     }

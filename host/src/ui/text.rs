@@ -63,4 +63,20 @@ mod tests {
         assert_eq!(seconds(4.24), "4.2 s");
         assert_eq!(seconds(187.2), "3 min 07 s");
     }
+
+    #[test]
+    fn a_step_tells_what_is_done_of_what() {
+        assert_eq!(amount(3 << 19, Some(4 << 20), Unit::Bytes), "1.5 MiB of 4.0 MiB");
+        assert_eq!(amount(4 << 20, None, Unit::Bytes), "4.0 MiB");
+        assert_eq!(amount(3, Some(5), Unit::Items), "3 of 5");
+    }
+
+    #[test]
+    fn a_stage_tells_the_bytes_that_it_has_fetched_and_where_they_came_from() {
+        let told = |files, cached| fetched(Fetched { files, bytes: 3 << 19, cached });
+        assert_eq!(told(0, 0), None);
+        assert_eq!(told(2, 0).unwrap(), "fetched 1.5 MiB");
+        assert_eq!(told(2, 2).unwrap(), "1.5 MiB from the store");
+        assert_eq!(told(2, 1).unwrap(), "fetched 1.5 MiB, 1 of 2 files from the store");
+    }
 }
