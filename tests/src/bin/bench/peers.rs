@@ -28,16 +28,27 @@ pub fn measure() -> BTreeMap<String, Run> {
     peer(&scripts, "20-build-debos.sh", &["debos-bench"], &base, &results);
     peer(&scripts, "21-build-mkosi.sh", &["mkosi-bench"], &base, &results);
     let mut runs: BTreeMap<String, Vec<Run>> = BTreeMap::new();
-    for line in std::fs::read_to_string(&results).unwrap().lines().skip(1) {
-        let fields: Vec<&str> = line.split('\t').collect();
-        let number = |index: usize| fields[index].parse::<f64>().unwrap();
-        if fields[7] != "0" {
-            eprintln!("{} ended with exit code {}; see {}", fields[0], fields[7], base.join("logs").display());
-            continue;
+    let lines = std::fs::read_to_string(&results).unwrap_or_else(|error| {
+        eprintln!("no results of the peers in {}: {error}", results.display());
+        String::new()
+    });
+    for line in lines.lines().skip(1) {
+        match parse(line) {
+            Some((label, "0", run)) => runs.entry(label.to_owned()).or_default().push(run),
+            Some((label, code, _)) => {
+                eprintln!("{label} ended with exit code {code}; see {}", base.join("logs").display());
+            }
+            None => eprintln!("not a line of results in {}: {line:?}", results.display()),
         }
-        runs.entry(fields[0].to_owned()).or_default().push(Run { wall: number(2), cpu: number(5) });
     }
     runs.into_iter().map(|(label, runs)| (label, median(runs))).collect()
+}
+
+/// Label, exit code and run of a line of the results; none of one that was cut off.
+fn parse(line: &str) -> Option<(&str, &str, Run)> {
+    let fields: Vec<&str> = line.split('\t').collect();
+    let number = |index: usize| fields.get(index)?.parse().ok();
+    Some((fields[0], fields.get(7)?, Run { wall: number(2)?, cpu: number(5)? }))
 }
 
 /// A copy of the scripts in which the peers can write: they build in a copy of what lies beside them, with its modes.
