@@ -12,6 +12,7 @@ mod blueprints;
 mod boot_faults;
 mod container_outputs;
 mod containers;
+mod disks;
 mod documents;
 mod guest_faults;
 mod host_faults;
