@@ -1,10 +1,12 @@
 //! A Debian mirror on loopback with a suite `tiny`, and a package of the same name, which is a tree of one busybox. A
 //! second one, `apt`, has the tools of a bootloader's installation, which do nothing. For trees of Debian's there is the
-//! suite `extra`, whose packages ask, recommend and grow old. It comes in two editions: the same names, versions and key,
-//! and another `tiny`.
+//! suite `extra`, whose packages ask, recommend and grow old, and for a tree in which packages are installed the suite
+//! `working`. It comes in two editions: the same names, versions and key, and another `tiny`.
 //!
 //! It is made with Debian's own tools (dpkg-deb, apt-ftparchive, gpg) when a test first asks for it, and served by a
 //! thread that can be told to misbehave.
+
+mod system;
 
 use crate::Upstream;
 use crate::place::base;
@@ -18,6 +20,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
+use system::WORKING;
 
 /// How the mirror misbehaves. The files that this happens to are its packages, unless [`Mirror::spoil`] has named others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +134,12 @@ impl Mirror {
             self.url()
         )
     }
+
+    /// The same with a tree in which packages can be installed and users made.
+    pub fn working_recipe(&self, stages: &str) -> String {
+        let options = "suite: working, variant: apt,";
+        self.recipe(stages).replace("suite: tiny, variant: extract,", options).replace(" include: [tiny],", "")
+    }
 }
 
 impl Drop for Mirror {
@@ -166,10 +175,12 @@ fn archive(edition: usize) -> &'static Path {
         let dir = made().join(edition.to_string());
         make_tree(&dir, edition);
         make_idle_tools(&dir);
-        make_question(&dir);
+        asking_package(&dir, EXTRA, "asks");
         make_relations(&dir);
-        make_indexes(&dir, TINY);
-        make_indexes(&dir, EXTRA);
+        system::make(&dir);
+        for suite in [TINY, EXTRA, WORKING] {
+            make_indexes(&dir, suite);
+        }
         // The same suite, in the place of another.
         symlink(TINY, dir.join("dists/other")).unwrap();
         dir
@@ -189,20 +200,25 @@ fn make_relations(dir: &Path) {
 /// The package `tiny`.
 fn make_tree(dir: &Path, edition: usize) {
     let tree = dir.join("tree");
+    busybox_tree(&tree, &[]);
+    std::fs::write(tree.join("etc/edition"), format!("{edition}\n")).unwrap();
+    pack(dir, TINY, &tree, ("tiny", "1.0"), "Essential: yes\nDescription: a tree of one busybox\n");
+}
+
+/// Fill `tree` with one busybox, which is every program but those in `without`.
+fn busybox_tree(tree: &Path, without: &[&str]) {
     for folder in ["usr/bin", "etc", "root", "tmp", "var"] {
         std::fs::create_dir_all(tree.join(folder)).unwrap();
     }
     std::fs::copy("/bin/busybox", tree.join("usr/bin/busybox")).unwrap();
     let applets = run(Command::new("/bin/busybox").arg("--list"));
-    for applet in applets.lines().filter(|applet| *applet != "busybox") {
+    for applet in applets.lines().filter(|applet| *applet != "busybox" && !without.contains(applet)) {
         symlink("busybox", tree.join("usr/bin").join(applet)).unwrap();
     }
     symlink("usr/bin", tree.join("bin")).unwrap();
     symlink("usr/bin", tree.join("sbin")).unwrap();
     std::fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
     std::fs::write(tree.join("etc/group"), "root:x:0:\n").unwrap();
-    std::fs::write(tree.join("etc/edition"), format!("{edition}\n")).unwrap();
-    pack(dir, TINY, &tree, ("tiny", "1.0"), "Essential: yes\nDescription: a tree of one busybox\n");
 }
 
 /// The package `apt`: the tools that a stage `bootloader` runs, which do nothing here.
@@ -210,28 +226,28 @@ fn make_idle_tools(dir: &Path) {
     let tree = dir.join("idle");
     std::fs::create_dir_all(tree.join("usr/bin")).unwrap();
     for tool in ["apt-get", "bootctl"] {
-        let path = tree.join("usr/bin").join(tool);
-        std::fs::write(&path, "#!/bin/sh\n").unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        write_program(&tree.join("usr/bin").join(tool), "#!/bin/sh\n");
     }
     pack(dir, TINY, &tree, ("apt", "1.0"), "Description: tools that do nothing\n");
 }
 
-/// The package `asks`, whose script wants an answer, from wherever it can be had.
-fn make_question(dir: &Path) {
-    let tree = dir.join("asks");
+/// A package of the suite whose script wants an answer, from wherever it can be had, and says how it was told to ask.
+fn asking_package(dir: &Path, suite: &str, name: &str) {
+    let tree = dir.join(format!("{suite}-{name}"));
     std::fs::create_dir_all(tree.join("DEBIAN")).unwrap();
-    let script = tree.join("DEBIAN/postinst");
-    std::fs::write(
-        &script,
+    write_program(
+        &tree.join("DEBIAN/postinst"),
         "#!/bin/sh\n\
          echo 'Really?'\n\
          if read answer || read answer </dev/tty; then echo somebody answered; exit 1; fi\n\
-         echo nobody answered\n",
-    )
-    .unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    pack(dir, EXTRA, &tree, ("asks", "1.0"), "Description: a question\n");
+         echo \"nobody answered, debconf is $DEBIAN_FRONTEND\"\n",
+    );
+    pack(dir, suite, &tree, (name, "1.0"), "Description: a question\n");
+}
+
+fn write_program(path: &Path, script: &str) {
+    std::fs::write(path, script).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 }
 
 /// Put a package of the files in `tree`, with its name and version, into the folder of the suite in `dir`.
@@ -296,7 +312,10 @@ fn serve(stream: &TcpStream, shared: &Shared) {
                 break;
             }
         }
-        let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
+        let target = request.split(' ').nth(1).unwrap_or_default();
+        // A client that takes the mirror for its proxy names the whole URL (RFC 9112, 3.2.2).
+        let path = target.strip_prefix("http://").and_then(|url| url.split_once('/')).map_or(target, |(_, path)| path);
+        let path = path.trim_start_matches('/');
         let path = path.strip_prefix(&shared.folder).unwrap_or(NOWHERE).to_owned();
         shared.requests.lock().unwrap().push(path.clone());
         let (fault, part) = *shared.fault.lock().unwrap();

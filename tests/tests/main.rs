@@ -17,6 +17,7 @@ mod documents;
 mod guest_faults;
 mod host_faults;
 mod inspect;
+mod installs;
 mod killed;
 mod layers;
 mod network_faults;
