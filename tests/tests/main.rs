@@ -26,6 +26,7 @@ mod recipes;
 mod registry_faults;
 mod sandbox;
 mod schema;
+mod setup;
 mod sources;
 mod terminal;
 mod unfit;
