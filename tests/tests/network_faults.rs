@@ -1,9 +1,14 @@
 //! What can go wrong with a mirror: the message, exit code 4, and nothing left behind.
 
-use particle_vm_tests::{Fault, Mirror, Place, leftovers, measured, mirror};
+use particle_vm_tests::{Fault, Mirror, Place, Running, leftovers, measured, mirror};
 use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(300);
+
+/// `host:port` of a mirror.
+fn host(mirror: &Mirror) -> String {
+    mirror.url().split('/').nth(2).unwrap().to_owned()
+}
 
 /// A build whose mirror has `fault` fails with exit code 4 and says each of `texts`.
 fn fails(fault: Fault, texts: &[&str]) {
@@ -30,7 +35,7 @@ fn a_package_stalls() {
 
 #[test]
 fn a_package_is_truncated() {
-    fails(Fault::TruncatedPackage, &["tiny_1.0_amd64.deb"]);
+    fails(Fault::TruncatedPackage, &["tiny_1.0_amd64.deb", "the connection broke"]);
 }
 
 #[test]
@@ -60,10 +65,39 @@ fn the_mirror_is_down() {
     let mirror = Mirror::start(Fault::None);
     place.write("tiny.gpg", mirror::keyring());
     let recipe = place.write("tiny.yml", mirror.recipe(""));
+    let address = host(&mirror);
     drop(mirror);
-    let _ = place.start_build(&recipe, &[]).finish(DEADLINE).exits(4).says(&["refused"]);
+    let _ = place.start_build(&recipe, &[]).finish(DEADLINE).exits(4).says(&["refused", &address, "--mirror"]);
     leftovers::no_processes(&place);
     leftovers::no_files(&place, &[]);
+}
+
+/// The mirror is a host that nobody knows, so that all that reaches it went through the proxy that the environment names.
+#[test]
+fn the_proxy_of_the_host_is_used_for_what_the_guest_fetches_unless_it_is_not_for_that_host() {
+    let place = Place::new();
+    let proxy = Mirror::start(Fault::None);
+    place.write("tiny.gpg", mirror::keyring());
+    let address = host(&proxy);
+    let recipe = place.write("tiny.yml", proxy.recipe("").replace(&address, "mirror.example.org"));
+    let build = |direct: Option<&str>| {
+        let mut command = place.build_command(&recipe, &[]);
+        command.env("http_proxy", format!("http://{address}")).env_remove("no_proxy");
+        command.envs(direct.map(|hosts| ("no_proxy", hosts)));
+        let outcome = Running::start(command).finish(DEADLINE);
+        measured("the proxy of the host", "seconds", outcome.took.as_secs_f64());
+        leftovers::no_processes(&place);
+        outcome
+    };
+    let _ = build(Some("mirror.example.org")).exits(4).says(&["mirror.example.org"]);
+    assert_eq!(proxy.requests(), Vec::<String>::new());
+    leftovers::no_files(&place, &[]);
+    let _ = build(None).exits(0);
+    let requests = proxy.requests();
+    measured("the proxy of the host", "requests", requests.len());
+    for file in ["dists/tiny/InRelease", "tiny/tiny_1.0_amd64.deb"] {
+        assert!(requests.iter().any(|path| path == file), "no {file} in {requests:?}");
+    }
 }
 
 /// Beside the mirror there are a server on the list, which a stage fetches from, one on another port of the same machine,
@@ -75,7 +109,6 @@ fn hosts_that_are_on_the_list_and_hosts_that_are_not() {
     place.write("tiny.gpg", mirror::keyring());
     let run = |script: &str| format!("  - type: run\n    options: {{ script: \"{script}\" }}\n");
     let release = |server: &Mirror| format!("wget -q -O - {}dists/tiny/Release", server.url());
-    let host = |server: &Mirror| server.url().split('/').nth(2).unwrap().to_owned();
     let fetch = run(&format!("{} | grep '^Codename: tiny'", release(&listed)));
     let refused = format!("{}; wget -O - http://elsewhere.example.org/", release(&other).replace("-q ", ""));
     let recipe = mirror.recipe(&(fetch + &run(&refused.replacen(';', " || true;", 1))));
@@ -141,6 +174,6 @@ fn the_configuration_of_apt_on_the_host_is_broken() {
     let broken = place.write("broken.conf", "Acquire::Retries \"3\"\n");
     let mut command = place.command(&["plan", recipe.to_str().unwrap()]);
     command.env("APT_CONFIG", &broken);
-    let outcome = particle_vm_tests::Running::start(command).finish(DEADLINE).exits(3);
+    let outcome = Running::start(command).finish(DEADLINE).exits(3);
     let _ = outcome.says(&["apt-config", "broken.conf:2", "/etc/apt/apt.conf.d"]);
 }
