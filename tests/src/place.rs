@@ -119,6 +119,36 @@ impl Place {
         serde_json::from_slice(&std::fs::read(self.out().join("manifest.json")).unwrap()).unwrap()
     }
 
+    /// The same, whose outputs are the files that there are, and which tells how long each stage took.
+    ///
+    /// # Panics
+    /// When that is not so, or `SHA256SUMS` is wrong.
+    pub fn checked_manifest(&self) -> serde_json::Value {
+        let mut check = Command::new("sha256sum");
+        let checked = check.args(["--check", "--strict", "SHA256SUMS"]).current_dir(self.out()).output().unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+        let sums = std::fs::read_to_string(self.out().join("SHA256SUMS")).unwrap();
+        let manifest = self.manifest();
+        let list = |key: &str| manifest[key].as_array().unwrap_or_else(|| panic!("no {key} in {manifest:#}"));
+        assert!(!list("outputs").is_empty(), "{manifest:#}");
+        for output in list("outputs") {
+            let (file, sha256) = (output["file"].as_str().unwrap(), output["sha256"].as_str().unwrap());
+            assert!(sums.lines().any(|line| line == format!("{sha256}  {file}")), "{output} is not in {sums}");
+            assert_eq!(output["size"], std::fs::metadata(self.out().join(file)).unwrap().len(), "{output}");
+        }
+        let stages: Vec<_> = list("timings").iter().filter(|timing| timing["kind"] == "stage").collect();
+        let name = |timing: &serde_json::Value| timing["name"].as_str().unwrap().to_owned();
+        // `1/7 debootstrap`, and so on.
+        let count = stages.first().and_then(|first| name(first).split(['/', ' ']).nth(1)?.parse().ok()).unwrap_or(1);
+        for number in 1..=count {
+            let title = format!("{number}/{count} ");
+            let stage = stages.iter().find(|stage| name(stage).starts_with(&title));
+            let seconds = stage.and_then(|stage| stage["seconds"].as_f64());
+            assert!(seconds.is_some_and(|seconds| seconds > 0.0), "no {title}in {stages:#?}");
+        }
+        manifest
+    }
+
     /// Where scratch disks go.
     pub fn work(&self) -> PathBuf {
         self.path().join("work")

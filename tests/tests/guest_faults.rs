@@ -60,6 +60,13 @@ fn a_small_build_succeeds() {
     leftovers::logs(&place, &[]);
     let log = std::fs::read_to_string(place.out().join("build.log")).unwrap();
     assert!(log.contains("hello from the tree"), "{log}");
+    // The store is this place's own: all of it came from the mirror.
+    let manifest = place.checked_manifest();
+    let bytes: u64 = manifest["inputs"].as_array().unwrap().iter().map(|input| input["size"].as_u64().unwrap()).sum();
+    let (unit, name) = if bytes < 1 << 20 { (1 << 10, "KiB") } else { (1 << 20, "MiB") };
+    let fetched = format!(", fetched {:.1} {name}", bytes as f64 / f64::from(unit));
+    let line = outcome.stderr.lines().find(|line| line.starts_with("1/2 debootstrap: done in "));
+    assert!(line.is_some_and(|line| line.ends_with(&fetched)), "{line:?} is not about {bytes} bytes");
 }
 
 #[test]

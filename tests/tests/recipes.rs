@@ -112,10 +112,7 @@ fn build_file(place: &Place, name: &str, recipe: &Path, firmwares: &[&str], argu
     println!("{}", outcome.stderr);
     leftovers::no_processes(place);
     assert_eq!(leftovers::names(&place.work()), Vec::<String>::new());
-    let sums = Command::new("sha256sum").args(["--check", "--strict", "SHA256SUMS"]).current_dir(place.out()).output();
-    let sums = sums.unwrap();
-    assert!(sums.status.success(), "{}", String::from_utf8_lossy(&sums.stdout));
-    let manifest = place.manifest();
+    let manifest = place.checked_manifest();
     measured(name, "timings", &manifest["timings"]);
     manifest
 }
