@@ -113,7 +113,7 @@ fn an_archive_that_was_changed_is_refused() {
     std::fs::write(&archive, bytes).unwrap();
     let other = Place::with_empty_cache();
     let outcome = start(&other, &["appliance", "import", &path], false).finish(LATER_USE);
-    assert_ne!(outcome.code, 0, "{outcome:#?}");
+    let _ = outcome.exits(2).says(&[&path, "is no appliance for this program", "has the SHA-256"]);
     assert_eq!(leftovers::names(&folder(&other)).iter().filter(|name| is_hex(name)).count(), 0);
 }
 
@@ -139,6 +139,7 @@ fn a_build_is_interrupted_while_its_appliance_is_fetched() {
         running.wait_for(r#""step":"appliance: download""#, FIRST_USE);
         running.signal(signal);
         let outcome = running.finish(Duration::from_secs(10)).exits(code);
+        let outcome = if signal == Signal::SIGKILL { outcome } else { outcome.says(&[signal.as_str()]) };
         measured(
             "appliance",
             &format!("seconds until a build's download is ended by {signal}"),
@@ -189,7 +190,7 @@ fn interrupted_while_it_is_built() {
     let mut running = start(&place, &["--progress", "json", "appliance", "build"], true);
     running.wait_for("appliance: root file system", FIRST_USE);
     running.signal(Signal::SIGINT);
-    let _ = running.finish(Duration::from_secs(10)).exits(130);
+    let _ = running.finish(Duration::from_secs(10)).exits(130).says(&["SIGINT"]);
     let left = leftovers::names(&folder(&place));
     assert!(left.iter().all(|name| !name.starts_with(".particle-vm-")), "{left:?}");
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 130), (Signal::SIGHUP, 130), (Signal::SIGKILL, 137)]
@@ -197,9 +198,10 @@ fn interrupted_while_it_is_built() {
         let mut running = start(&place, &["--progress", "json", "appliance", "build"], true);
         running.wait_for("step-progress", FIRST_USE);
         running.signal(signal);
-        let _ = running.finish(Duration::from_secs(10)).exits(code);
+        let outcome = running.finish(Duration::from_secs(10)).exits(code);
         leftovers::no_processes(&place);
         if signal != Signal::SIGKILL {
+            let _ = outcome.says(&[signal.as_str()]);
             let left = leftovers::names(&folder(&place));
             assert!(left.iter().all(|name| !name.starts_with(".particle-vm-")), "{left:?}");
         }
