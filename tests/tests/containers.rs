@@ -1,6 +1,6 @@
 //! Container images become bootable disks: built by an ordinary user, booted with each firmware, updated and rolled back.
 
-use particle_vm_tests::image::Image;
+use particle_vm_tests::image::{Image, bootable};
 use particle_vm_tests::{Fault, Mirror, Place, Upstream, base_image, leftovers, measured, not_run, place};
 use serde_json::Value;
 use std::io::Write;
@@ -410,7 +410,11 @@ fn images_that_are_none_are_refused() {
             vec![[entry("a", Symlink, "/etc", b""), file("a/x")].concat()],
             &["/a/x is to lie beneath /a, which is a symlink"],
         ),
-        ("no kernel", vec![entry("usr/", Directory, "", b"")], &["the image has no kernel"]),
+        (
+            "no kernel",
+            vec![entry("usr/", Directory, "", b"")],
+            &["warning: ", "is tried for the `engine` of the recipe", "the image has no kernel"],
+        ),
         ("no initramfs", vec![kernel("6.1")], &["no initramfs", "/usr/lib/modules/6.1/initramfs.img"]),
         ("two kernels", vec![[kernel("6.1"), kernel("6.2")].concat()], &["the image has 2 kernels (6.1, 6.2)"]),
         ("both configurations", vec![[file("etc/a"), file("usr/etc/a")].concat()], &["both /etc and /usr/etc"]),
@@ -450,6 +454,17 @@ fn an_image_that_no_engine_fits_is_refused_before_a_vm_starts() {
         "podman",
     ];
     refused(&place, "base-image: oci:image\nengine: bootc\n", &says);
+}
+
+/// What a stage lacks in a deployment cannot be installed there: it is told where it can be.
+#[test]
+fn a_stage_that_lacks_its_program_in_a_deployment_is_refused() {
+    let place = Place::new();
+    layout(&place, &bootable(), &serde_json::json!({ "containers.bootc": "1" }));
+    let lines = "base-image: oci:image\nengine: native-ostree\ndisk: { size: 1GiB }\n\
+                 stages: [{ type: keymap, options: { layout: de } }]\n";
+    let says = ["there is no `console-setup`", "/usr is read-only in a deployment", "in the container image"];
+    refused(&place, lines, &says);
 }
 
 fn refused(place: &Place, lines: &str, says: &[&str]) {
