@@ -180,7 +180,8 @@ impl Place {
     pub fn command_of<S: AsRef<OsStr>>(&self, binary: &Path, arguments: &[S]) -> Command {
         let mut command = Command::new(binary);
         command.args(arguments).current_dir(self.path()).env_clear();
-        for name in ["PATH", "TERM", "http_proxy", "https_proxy", "no_proxy", "PARTICLE_VM_MIRROR"] {
+        for name in ["PATH", "TERM", "http_proxy", "https_proxy", "no_proxy", "PARTICLE_VM_CPUS", "PARTICLE_VM_MIRROR"]
+        {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }

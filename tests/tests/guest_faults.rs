@@ -50,7 +50,8 @@ fn script(script: &str) -> String {
 #[test]
 fn a_small_build_succeeds() {
     let place = Place::with_shared_appliance();
-    let outcome = build(&place, &script("echo hello from the tree"), &[]).exits(0);
+    let stages = script("echo hello from the tree with $(nproc)");
+    let outcome = build(&place, &stages, &["--cpus", "2"]).exits(0);
     measured("a_small_build_succeeds", "seconds", outcome.took.as_secs_f64());
     // Nothing is drawn where there is no terminal, not even a redrawn line.
     assert!(!outcome.stderr.contains(['\u{1b}', '\r']) && outcome.stdout.is_empty(), "{outcome:?}");
@@ -59,7 +60,7 @@ fn a_small_build_succeeds() {
     leftovers::no_files(&place, &["SHA256SUMS", "build.log", "manifest.json", "tiny.raw"]);
     leftovers::logs(&place, &[]);
     let log = std::fs::read_to_string(place.out().join("build.log")).unwrap();
-    assert!(log.contains("hello from the tree"), "{log}");
+    assert!(log.contains("hello from the tree with 2"), "{log}");
     // The store is this place's own: all of it came from the mirror.
     let manifest = place.checked_manifest();
     let bytes: u64 = manifest["inputs"].as_array().unwrap().iter().map(|input| input["size"].as_u64().unwrap()).sum();
