@@ -245,7 +245,8 @@ fn asking_package(dir: &Path, suite: &str, name: &str) {
     pack(dir, suite, &tree, (name, "1.0"), "Description: a question\n");
 }
 
-fn write_program(path: &Path, script: &str) {
+/// Write a script that can be run.
+pub(crate) fn write_program(path: &Path, script: &str) {
     std::fs::write(path, script).unwrap();
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 }

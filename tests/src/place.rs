@@ -1,5 +1,6 @@
 //! A folder of its own for a test, and the command under test with it.
 
+use crate::mirror::write_program;
 use crate::run::Running;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::ffi::OsStr;
@@ -202,6 +203,26 @@ impl Place {
             });
         }
         command
+    }
+
+    /// A folder for `PATH` with links to every program of this machine but those in `without`, and with shell scripts in the
+    /// place of those in `scripts`.
+    pub fn programs(&self, without: &[&str], scripts: &[(&str, &str)]) -> PathBuf {
+        let bin = self.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        for (name, script) in scripts {
+            write_program(&bin.join(name), &format!("#!/bin/sh\n{script}\n"));
+        }
+        for folder in ["/usr/bin", "/usr/sbin", "/bin", "/sbin"] {
+            for entry in std::fs::read_dir(folder).unwrap().filter_map(Result::ok) {
+                let name = entry.file_name();
+                if !without.iter().any(|program| name == *program) {
+                    // The folders overlap, and a script stays.
+                    let _ = std::os::unix::fs::symlink(entry.path(), bin.join(name));
+                }
+            }
+        }
+        bin
     }
 
     /// A folder for `PATH` that has nothing but QEMU's programs, as on a machine where nothing else was installed.

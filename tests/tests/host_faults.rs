@@ -4,7 +4,7 @@ use particle_vm_tests::{Fault, Mirror, Outcome, Place, Running, leftovers, measu
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -25,29 +25,9 @@ fn build(place: &Place, arguments: &[&str], environment: &[(&str, &OsStr)]) -> O
     Running::start(command).finish(DEADLINE)
 }
 
-/// A folder with links to every program of the host but those in `without`.
-fn programs(place: &Place, without: &[&str]) -> PathBuf {
-    let bin = place.path().join("bin");
-    std::fs::create_dir(&bin).unwrap();
-    for folder in ["/usr/bin", "/usr/sbin", "/bin", "/sbin"] {
-        for entry in std::fs::read_dir(folder).unwrap().filter_map(Result::ok) {
-            let name = entry.file_name();
-            if !without.iter().any(|program| name == *program) {
-                // The folders overlap.
-                let _ = symlink(entry.path(), bin.join(name));
-            }
-        }
-    }
-    bin
-}
-
-/// As [`programs`], with a QEMU that is the shell script `script`.
+/// A folder with every program of the host, and a QEMU that is the shell script `script`.
 fn programs_with_qemu(place: &Place, script: &str) -> PathBuf {
-    let bin = programs(place, &["qemu-system-x86_64"]);
-    let qemu = bin.join("qemu-system-x86_64");
-    std::fs::write(&qemu, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).unwrap();
-    bin
+    place.programs(&[], &[("qemu-system-x86_64", script)])
 }
 
 fn is_clean(place: &Place) {
@@ -58,7 +38,7 @@ fn is_clean(place: &Place) {
 #[test]
 fn no_qemu() {
     let place = Place::new();
-    let bin = programs(&place, &["qemu-system-x86_64"]);
+    let bin = place.programs(&["qemu-system-x86_64"], &[]);
     let outcome = build(&place, &[], &[("PATH", bin.as_os_str())]);
     let _ = outcome.exits(3).says(&["qemu-system-x86_64", "qemu-system-x86"]);
     is_clean(&place);

@@ -2,7 +2,6 @@
 //! run as root.
 
 use particle_vm_tests::{Outcome, Place, Running, measured, place};
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -13,24 +12,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Run it with the programs of this machine, but no sudo, and a `dpkg-query` that is the shell script `answers`.
 fn set_up(answers: &str) -> Outcome {
     let place = Place::with_empty_cache();
-    let bin = place.path().join("bin");
-    std::fs::create_dir(&bin).unwrap();
-    for folder in ["/usr/bin", "/usr/sbin", "/bin", "/sbin"] {
-        for entry in std::fs::read_dir(folder).unwrap().filter_map(Result::ok) {
-            // The folders overlap.
-            let _ = symlink(entry.path(), bin.join(entry.file_name()));
-        }
-    }
-    let replace = |name: &str, script: &str| {
-        let program = bin.join(name);
-        let _ = std::fs::remove_file(&program);
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
-    };
-    replace("dpkg-query", answers);
     // Also where the tests run as root.
-    replace("id", "echo 1000");
-    let _ = std::fs::remove_file(bin.join("sudo"));
+    let bin = place.programs(&["sudo"], &[("dpkg-query", answers), ("id", "echo 1000")]);
     let mut command = Command::new(script());
     command.env_clear().env("PATH", &bin).env("LC_ALL", "C.UTF-8");
     let outcome = Running::start(command).finish(DEADLINE).exits(1);
