@@ -17,6 +17,11 @@ fn build(place: &Place, what: &str, stages: &str) -> Outcome {
     outcome
 }
 
+/// A stage that installs a package.
+fn apt(package: &str) -> String {
+    format!("  - type: apt\n    options: {{ packages: [{package}] }}\n")
+}
+
 /// What the commands of a stage have said, line by line, as the log of the build has it.
 fn said(place: &Place, stage: &str) -> Vec<String> {
     let log = std::fs::read_to_string(place.out().join("build.log")).unwrap();
@@ -31,7 +36,6 @@ fn said(place: &Place, stage: &str) -> Vec<String> {
 #[test]
 fn a_maintainer_script_that_asks_a_question() {
     let place = Place::new();
-    let apt = |package: &str| format!("  - type: apt\n    options: {{ packages: [{package}] }}\n");
     let stages = apt("asks") + "  - type: run\n    options: { script: \"true\" }\n" + &apt("inquires");
     let _ = build(&place, "a maintainer script that asks", &stages).exits(0);
     for stage in ["1/4 debootstrap", "4/4 apt"] {
@@ -48,7 +52,6 @@ fn a_maintainer_script_that_asks_a_question() {
 #[test]
 fn a_package_that_does_not_exist_is_a_fault_of_the_stage_that_names_it() {
     let place = Place::new();
-    let apt = |package: &str| format!("  - type: apt\n    options: {{ packages: [{package}] }}\n");
     let outcome = build(&place, "a package that apt does not know", &(apt("asks") + &apt("no-such-package"))).exits(1);
     let report = outcome.stderr.split("error (build): ").nth(1).unwrap_or_default().to_owned();
     assert!(report.starts_with("stage 3/3 apt failed: ") && report.contains("no-such-package"), "{}", outcome.stderr);
