@@ -252,7 +252,7 @@ const INSTALLED_BY_BOOTUPD: &str = "tests:
     diag: systemctl --failed --no-pager
   - { name: bootupd knows BIOS, run: bootupctl status | grep -A 2 'Component BIOS', expect: At latest version }
   - { name: bootupd knows UEFI, run: bootupctl status | grep -A 2 'Component EFI', expect: At latest version }
-  - { name: what it has installed is as it was, run: bootupctl validate, expect: Validated EFI }
+  - { name: what it has installed is as it was, run: bootupctl validate, expect: 'Validated: EFI' }
 ";
 
 /// `PARTICLE_VM_TEST_BOOTUPD` names the program, which Debian has no package of; `make check-all` makes it of its crate.
