@@ -5,6 +5,7 @@ use crate::container::{Archives, REPOSITORY};
 use crate::context::Context;
 use crate::deployment;
 use crate::disk;
+use crate::link::Input;
 use crate::paths;
 use crate::plain;
 use crate::report::{self, Explain};
@@ -12,31 +13,40 @@ use crate::stage::Site;
 use crate::tree::Tree;
 use particle_vm_protocol::message::Built;
 use particle_vm_protocol::plan::STEP_DEADLINE;
-use particle_vm_protocol::{ArchiveKind, Engine, Failure, FailureKind, Plan, Stage};
+use particle_vm_protocol::{ArchiveKind, Engine, Failure, FailureKind, FromGuest, Plan, Stage};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 /// Where the database of dpkg is: in images that keep it with the packages, and not in `/var`, that is the true one.
 const DPKG_STATUS: [&str; 3] =
     ["/usr/lib/sysimage/dpkg/status", "/usr/share/dpkg/database/status", "/var/lib/dpkg/status"];
 
-/// Run the stages of `plan`, assemble the disk, and write the archives.
+/// How long the host is waited for between two looks at whether the job is cancelled.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Run the stages of `plan` that are not done yet, assemble the disk, and write the archives. `input` tells when the host has
+/// kept what a stage has left.
 ///
 /// # Errors
 /// The failure of the first stage or step that fails.
-pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
-    let begin = SystemTime::now();
-    remove(Path::new(paths::TREE))?;
-    remove(Path::new(bootc::IMAGE))?;
-    remove(Path::new(REPOSITORY))?;
-    remove(Path::new(deployment::COMMITTED))?;
+pub fn run(context: &Context, plan: &Plan, input: &Receiver<Input>) -> Result<Built, Failure> {
     let deadline = Some(Duration::from_secs(STEP_DEADLINE));
-    let mut site = Site::new(context, plan);
+    let before = plan.steps_before_stages();
+    let mut site = if plan.done > 0 {
+        Site::resume(context, plan)?
+    } else {
+        for left in [paths::TREE, bootc::IMAGE, REPOSITORY, deployment::COMMITTED] {
+            remove(Path::new(left))?;
+        }
+        Site::new(context, plan)
+    };
     match plan.base.as_ref().map(|base| (base.engine, base)) {
         None => {}
+        Some((Engine::Plain, _)) if plan.done > 0 => {}
         Some((Engine::Plain, base)) => context.stage(0, "unpack", deadline, |context| {
             plain::unpack(context, base, Path::new(paths::TREE))?;
             site.enter()
@@ -48,13 +58,16 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
             return deployment::of_image(context, plan, base, disk, target(context)?);
         }
     }
-    let before = plan.steps_before_stages();
-    for (index, planned) in plan.stages.iter().enumerate() {
+    let begin = site.begin();
+    for (index, planned) in plan.stages.iter().enumerate().skip(plan.done) {
         if matches!(planned.stage, Stage::OstreeDeploy(_)) {
             return deployment::of_commit(context, plan, site, index, begin);
         }
         let deadline = Some(site.deadline(index));
         context.stage(before + index, &planned.title, deadline, |_| site.perform(index))?;
+        if planned.keep {
+            site.settle(|indexes| kept(context, input, index, indexes))?;
+        }
     }
     let mut next = before + plan.stages.len();
     let mut step = |title: &'static str| {
@@ -93,6 +106,24 @@ pub fn run(context: &Context, plan: &Plan) -> Result<Built, Failure> {
         built.content_bytes = tree.map_or(0, |archive| archive.length);
     }
     Ok(Built { scratch_bytes: context.scratch_peak(), ..built })
+}
+
+/// Have the host keep what the scratch disk holds after the stage at `stage`, and wait until it has. The digests of the
+/// indexes of its package lists are `indexes`.
+fn kept(context: &Context, input: &Receiver<Input>, stage: usize, indexes: Vec<String>) -> Result<(), Failure> {
+    context.outbox().send(&FromGuest::Settled { stage, indexes });
+    loop {
+        context.check()?;
+        match input.recv_timeout(LOOK) {
+            Ok(Input::Kept) => return Ok(()),
+            // Nobody types into a build.
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            // The machine is being powered off.
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(report::plain(FailureKind::Cancelled, "the host has gone"));
+            }
+        }
+    }
 }
 
 /// The device of the target disk.

@@ -13,7 +13,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Where apt finds the options of the build, seen from inside of the tree. It lies on a tmpfs, so nothing stays.
+/// Where apt finds the options of the build, seen from inside of the tree. It does not lie in the tree, so nothing stays.
 const APT_CONF: &str = "run/particle-vm/apt.conf";
 
 /// Tells invoke-rc.d(8) to start no service, seen from inside of the tree.
@@ -115,6 +115,14 @@ impl Chroot {
         self.undo()
     }
 
+    /// The same, but for what is in `/run` and `/tmp`: whoever enters the tree again finds it there.
+    ///
+    /// # Errors
+    /// As [`Self::leave`].
+    pub fn pause(mut self) -> Result<(), ChrootError> {
+        self.unmount()
+    }
+
     fn prepare(&mut self, devices: Devices, apt_conf: &[String]) -> Result<(), ChrootError> {
         let nosuid = MsFlags::MS_NOSUID;
         let safe = nosuid | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -124,13 +132,13 @@ impl Chroot {
         // The appliance's own terminals, so that one of them has a name in the tree too.
         self.mount("/dev/pts", "dev/pts", None, MsFlags::MS_BIND, "")?;
         self.mount("tmpfs", "dev/shm", Some("tmpfs"), nosuid | MsFlags::MS_NODEV, "mode=1777")?;
-        self.mount("tmpfs", "run", Some("tmpfs"), nosuid | MsFlags::MS_NODEV, "mode=0755")?;
+        for (path, mode, point) in [(paths::TREE_RUN, 0o755, "run"), (paths::TREE_TMP, 0o1777, "tmp")] {
+            fs::create_dir_all(path)
+                .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
+                .map_err(cannot(format!("make {path}")))?;
+            self.mount(path, point, None, MsFlags::MS_BIND, "")?;
+        }
         self.make_folder("run/lock", 0o1777)?;
-        let tmp = Path::new(paths::TREE_TMP);
-        fs::create_dir_all(tmp)
-            .and_then(|()| fs::set_permissions(tmp, Permissions::from_mode(0o1777)))
-            .map_err(cannot(format!("make {}", tmp.display())))?;
-        self.mount(paths::TREE_TMP, "tmp", None, MsFlags::MS_BIND, "")?;
         self.make_folder("run/particle-vm", 0o755)?;
         let conf = self.root.join(APT_CONF);
         fs::write(&conf, apt_conf.iter().map(|line| format!("{line}\n")).collect::<String>())
@@ -233,20 +241,31 @@ impl Chroot {
     }
 
     fn undo(&mut self) -> Result<(), ChrootError> {
+        let result = self.unmount();
+        // The next tree begins with empty ones.
+        for path in [paths::TREE_RUN, paths::TREE_TMP] {
+            let _ = fs::remove_dir_all(path);
+        }
+        result
+    }
+
+    fn unmount(&mut self) -> Result<(), ChrootError> {
         let mut result = self.allow_services();
         for point in std::mem::take(&mut self.mounts).iter().rev() {
             if let Err(error) = unmount(point) {
                 result = result.and(Err(error));
             }
         }
-        // The next tree, or the next stage, begins with an empty /tmp.
-        let _ = fs::remove_dir_all(paths::TREE_TMP);
         result
     }
 }
 
 impl Drop for Chroot {
     fn drop(&mut self) {
+        // Nothing is mounted any more when it was left or paused.
+        if self.mounts.is_empty() {
+            return;
+        }
         if let Err(error) = self.undo() {
             report::complain(&error);
         }

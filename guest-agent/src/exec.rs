@@ -198,7 +198,7 @@ fn feed(input: &Receiver<Input>, mut writer: Option<File>, terminal: bool, outbo
             }
             // A terminal's user ends the input with a character.
             (Input::End, file) if !terminal => *file = None,
-            (Input::End | Input::Resize(_), _) => {}
+            (Input::End | Input::Resize(_) | Input::Kept, _) => {}
         }
     }
 }

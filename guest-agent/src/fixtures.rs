@@ -70,6 +70,7 @@ pub fn plan(stages: &str) -> Plan {
     let planned = |(index, stage): (usize, Stage)| PlannedStage {
         title: format!("{} {}", index + 1, stage.name()),
         deadline: 60,
+        keep: false,
         stage,
     };
     Plan {
@@ -79,6 +80,7 @@ pub fn plan(stages: &str) -> Plan {
         bootloader: particle_vm_protocol::stage::Bootloader::default(),
         root_argument: None,
         stages: stages.into_iter().enumerate().map(planned).collect(),
+        done: 0,
         disk: Some(Disk {
             size: 1 << 30,
             sector_size: SectorSize::B512,

@@ -64,7 +64,7 @@ fn run(job: Job, input: Receiver<Input>, context: &Context, apt_conf: &[String])
     match job {
         Job::Hello => Ok(JobResult::Nothing),
         Job::Finish => finish::run(context).map(|()| JobResult::Nothing),
-        Job::Build(plan) => build::run(context, &plan).map(JobResult::Built),
+        Job::Build(plan) => build::run(context, &plan, &input).map(JobResult::Built),
         Job::Exec(job) => {
             let apt_conf = (job.inside == Inside::Tree).then_some(apt_conf);
             exec::run(context, &job, apt_conf, input).map(JobResult::Exited)

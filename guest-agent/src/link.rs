@@ -44,6 +44,8 @@ pub enum Input {
     End,
     /// The terminal has another size.
     Resize(TerminalSize),
+    /// The host has kept what the scratch disk held.
+    Kept,
 }
 
 /// The control channel. When the host closes it, the machine is powered off.
@@ -128,6 +130,7 @@ impl Dispatch {
                 FromHost::Input(bytes) => self.input(Input::Bytes(bytes)),
                 FromHost::InputEnd => self.input(Input::End),
                 FromHost::Resize(size) => self.input(Input::Resize(size)),
+                FromHost::Kept => self.input(Input::Kept),
                 FromHost::PowerOff => break,
             }
         }

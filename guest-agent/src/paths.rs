@@ -12,6 +12,9 @@ pub const TREE: &str = "/scratch/tree";
 /// What stands for `/tmp` in a tree while commands run in it, so that their leftovers do not end in the image.
 pub const TREE_TMP: &str = "/scratch/tmp";
 
+/// What stands for `/run` in a tree, for the same reason. Both stay from one stage to the next.
+pub const TREE_RUN: &str = "/scratch/run";
+
 /// Where the file systems of the target disk are mounted while the image is assembled.
 pub const TARGET: &str = "/target";
 

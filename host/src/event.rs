@@ -47,6 +47,15 @@ pub enum Event {
         /// How long it took.
         seconds: f64,
     },
+    /// A stage is not run: an earlier build has made the same.
+    StageReused {
+        /// Position in the plan.
+        index: usize,
+        /// How many there are.
+        count: usize,
+        /// What people call it.
+        title: String,
+    },
     /// A stage begins in the guest.
     StageStarted {
         /// Position in the plan.

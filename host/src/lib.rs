@@ -22,6 +22,7 @@ pub mod plan;
 pub mod recipe;
 pub mod signing;
 pub mod source;
+pub mod stages;
 pub mod store;
 pub mod tls;
 pub mod ui;

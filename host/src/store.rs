@@ -1,20 +1,26 @@
-//! What was downloaded, kept for the next build: objects named by URL, held by their SHA-256 (`cacache`), shared by all
-//! builds of one user on one machine.
+//! What was downloaded, and what stages have made, kept for the next build: objects named by URL or key, held by their SHA-256
+//! (`cacache`), shared by all builds of one user on one machine.
 //!
 //! An object appears when it is complete ([`Put::commit`]) and never before. It is read from end to end and compared
 //! with its digest before it is handed out; one that has rotted is removed and counts as absent. Several processes may
 //! use one store at a time: objects are written under another name and renamed, and whoever reads an object that is
 //! pruned at that moment keeps its descriptor.
 
+mod adopt;
+mod lock;
+
+pub use adopt::Adopted;
+pub use lock::{Alone, Making};
+
 use crate::error::{Class, Classify};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use thiserror::Error;
 use tokio::io::AsyncWriteExt;
 
@@ -24,13 +30,6 @@ const UNFINISHED: &str = "tmp";
 /// Where `cacache` keeps the objects.
 const CONTENT: &str = "content-v2";
 
-/// Where the locks of those are who fetch something: files that are made when they are needed, and never removed, as many
-/// as a byte has values.
-const LOCKS: &str = "locks";
-
-/// How often somebody who waits for a lock looks whether it is free.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
-
 /// Bytes that are read at a time.
 const READ_SIZE: usize = 256 << 10;
 
@@ -38,7 +37,7 @@ const READ_SIZE: usize = 256 << 10;
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The folder cannot be made, read or locked.
-    #[error("cannot use {} as the store of downloads", .path.display())]
+    #[error("cannot use {} as the store of downloads and stages", .path.display())]
     Folder {
         /// The folder or the file in it.
         path: PathBuf,
@@ -188,28 +187,6 @@ impl Store {
         }
     }
 
-    /// Wait until nobody else fetches `key`, and keep others, of this process and of others, from it until the handle is
-    /// dropped. What they were about to store is there then. Keys that have nothing to do with each other may share a lock,
-    /// so nobody waits for a second one while he holds a first.
-    ///
-    /// # Errors
-    /// When the lock cannot be made.
-    pub async fn alone(&self, key: &str) -> Result<Alone, StoreError> {
-        let folder = self.root.join(LOCKS);
-        let path = folder.join(hex::encode(&Sha256::digest(key)[..1]));
-        let failed = |source| StoreError::Folder { path: path.clone(), source };
-        std::fs::create_dir_all(&folder).map_err(failed)?;
-        let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Alone(file)),
-                // Nobody can be interrupted while he waits for it in the kernel.
-                Err(TryLockError::WouldBlock) => tokio::time::sleep(ASK_AGAIN).await,
-                Err(TryLockError::Error(source)) => return Err(failed(source)),
-            }
-        }
-    }
-
     /// Begin to write an object; it is stored when [`Put::commit`] succeeds.
     ///
     /// # Errors
@@ -255,6 +232,9 @@ impl Store {
         contents.sort_by_key(|content| content.used);
         let mut left: u64 = contents.iter().map(|content| content.size).sum();
         let mut pruned = Pruned::default();
+        if left <= keep {
+            return Ok(pruned);
+        }
         // `cacache` removes an entry of the index only while the object that it names is there.
         let mut names: HashMap<PathBuf, Vec<String>> = HashMap::new();
         for entry in cacache::list_sync(&*self.root).flatten() {
@@ -312,11 +292,6 @@ impl Store {
     }
 }
 
-/// Nobody else fetches what this was made for: [`Store::alone`].
-#[derive(Debug)]
-#[must_use = "others may go on when it is dropped"]
-pub struct Alone(#[expect(dead_code, reason = "the lock goes with the file")] File);
-
 /// The file of an object.
 struct Content {
     path: PathBuf,
@@ -365,7 +340,7 @@ fn index(
     key: &str,
     integrity: cacache::Integrity,
     size: u64,
-    fields: &Fields,
+    fields: &impl Serialize,
 ) -> Result<(), cacache::Error> {
     let metadata = serde_json::to_value(fields)
         .map_err(|source| cacache::Error::SerdeError(source, "cannot write the fields".into()))?;

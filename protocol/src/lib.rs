@@ -4,6 +4,7 @@
 //! source, so there is one version of each type; [`PROTOCOL_VERSION`] and the build id in the handshake keep an agent
 //! from another build out.
 
+pub mod ahead;
 pub mod archive;
 pub mod base;
 pub mod disk;
@@ -20,7 +21,7 @@ pub use plan::{Plan, PlannedStage};
 pub use stage::Stage;
 
 /// Version of the messages in [`message`]; the handshake refuses any other.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Identifies the build: a SHA-256 over the sources of the agent and of this crate, the same in both ends of one build.
 pub const BUILD_ID: &str = env!("PARTICLE_VM_BUILD_ID");
@@ -57,7 +58,8 @@ pub mod share {
 pub mod serial {
     /// First layer of the appliance's root file system; the layers above it are `root1`, `root2`, ...
     pub const ROOT_PREFIX: &str = "root";
-    /// The sparse disk that the agent formats and works on; it is thrown away with the VM.
+    /// The sparse disk that the agent works on. It formats one that is empty; another has what the first stages of a build
+    /// have made.
     pub const SCRATCH: &str = "scratch";
     /// The raw disk image that is being made.
     pub const TARGET: &str = "target";

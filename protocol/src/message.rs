@@ -45,6 +45,8 @@ pub enum FromHost {
     InputEnd,
     /// The terminal has another size now.
     Resize(TerminalSize),
+    /// What the scratch disk held at [`FromGuest::Settled`] is kept, or nobody wants it: the build may go on.
+    Kept,
     /// Unmount everything and power off.
     PowerOff,
 }
@@ -87,6 +89,14 @@ pub enum FromGuest {
         cpu_milliseconds: u64,
         /// The programs that took most of it, the greediest first, at most [`MAX_PROGRAMS`].
         programs: Vec<Program>,
+    },
+    /// All that the stage, and those before it, have made is on the scratch disk, and nothing is written there until the host
+    /// has sent [`FromHost::Kept`].
+    Settled {
+        /// The stage, by its position in [`Plan::stages`].
+        stage: usize,
+        /// SHA-256, in hexadecimal, of the signed indexes of the package lists in the tree.
+        indexes: Vec<String>,
     },
     /// The command has taken so many bytes more of [`FromHost::Input`].
     InputTaken(u64),

@@ -31,6 +31,9 @@ pub struct Plan {
     pub root_argument: Option<String>,
     /// What to do, in order.
     pub stages: Vec<PlannedStage>,
+    /// How many of the first stages an earlier build has run: the scratch disk has what they made.
+    #[serde(default)]
+    pub done: usize,
     /// The disk that is made of the tree when the stages have run. Without it only archives are made.
     pub disk: Option<Disk>,
     /// The archives that are made of it, in their order.
@@ -80,16 +83,38 @@ pub struct PlannedStage {
     pub title: String,
     /// Seconds after which the stage is ended.
     pub deadline: u64,
+    /// Whether the host wants what the stage leaves on the scratch disk ([`crate::FromGuest::Settled`]).
+    #[serde(default)]
+    pub keep: bool,
     /// What to do.
     pub stage: Stage,
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::base::Backend;
     use crate::disk::SectorSize;
     use crate::stage::OstreeDeploy;
+
+    /// A plan with the stages of a JSON list, each of which may take a minute, and nothing else.
+    pub(crate) fn plan(stages: &str) -> Plan {
+        let stages: Vec<Stage> = serde_json::from_str(stages).unwrap();
+        let planned = |stage: Stage| PlannedStage { title: stage.name().into(), deadline: 60, keep: false, stage };
+        Plan {
+            name: "x".into(),
+            architecture: "amd64".into(),
+            base: None,
+            bootloader: Bootloader::default(),
+            root_argument: None,
+            stages: stages.into_iter().map(planned).collect(),
+            done: 0,
+            disk: None,
+            archives: Vec::new(),
+            source_date: None,
+            apt_conf: Vec::new(),
+        }
+    }
 
     fn base(engine: Engine) -> Base {
         Base {
@@ -122,23 +147,13 @@ mod tests {
         ];
         for (engine, disk, archives, steps) in cases {
             let empty = Disk { size: 0, sector_size: SectorSize::B512, uuid: String::new(), partitions: Vec::new() };
-            let mut plan = Plan {
-                name: "x".into(),
-                architecture: "amd64".into(),
-                base: engine.map(base),
-                bootloader: Bootloader::default(),
-                root_argument: None,
-                stages: Vec::new(),
-                disk: disk.then_some(empty),
-                archives: archives.to_vec(),
-                source_date: None,
-                apt_conf: Vec::new(),
-            };
+            let (base, disk) = (engine.map(base), disk.then_some(empty));
+            let mut plan = Plan { base, disk, archives: archives.to_vec(), ..plan("[]") };
             assert_eq!((plan.steps_before_stages(), plan.steps_after_stages()), steps, "{engine:?} {archives:?}");
             if engine.is_none() {
                 let options = OstreeDeploy { reference: "a".into(), stateroot: None, remote: None };
                 let stage = Stage::OstreeDeploy(options);
-                plan.stages.push(PlannedStage { title: String::new(), deadline: 0, stage });
+                plan.stages.push(PlannedStage { title: String::new(), deadline: 0, keep: false, stage });
                 assert_eq!((plan.deploys(), plan.steps_after_stages()), (Some(0), 1 + archives.len()));
             }
         }

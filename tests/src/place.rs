@@ -120,7 +120,8 @@ impl Place {
         serde_json::from_slice(&std::fs::read(self.out().join("manifest.json")).unwrap()).unwrap()
     }
 
-    /// The same, whose outputs are the files that there are, and which tells how long each stage took.
+    /// The same, whose outputs are the files that there are, and which tells of each stage how long it took, or that an
+    /// earlier build had made the same.
     ///
     /// # Panics
     /// When that is not so, or `SHA256SUMS` is wrong.
@@ -139,13 +140,16 @@ impl Place {
         }
         let stages: Vec<_> = list("timings").iter().filter(|timing| timing["kind"] == "stage").collect();
         let name = |timing: &serde_json::Value| timing["name"].as_str().unwrap().to_owned();
+        let reused: Vec<_> = list("reused").iter().map(|title| title.as_str().unwrap()).collect();
         // `1/7 debootstrap`, and so on.
-        let count = stages.first().and_then(|first| name(first).split(['/', ' ']).nth(1)?.parse().ok()).unwrap_or(1);
+        let first = reused.first().map(|first| (*first).to_owned()).or_else(|| stages.first().map(|first| name(first)));
+        let count = first.and_then(|first| first.split(['/', ' ']).nth(1)?.parse().ok()).unwrap_or(1);
         for number in 1..=count {
             let title = format!("{number}/{count} ");
             let stage = stages.iter().find(|stage| name(stage).starts_with(&title));
-            let seconds = stage.and_then(|stage| stage["seconds"].as_f64());
-            assert!(seconds.is_some_and(|seconds| seconds > 0.0), "no {title}in {stages:#?}");
+            let took_time = stage.and_then(|stage| stage["seconds"].as_f64()).is_some_and(|seconds| seconds > 0.0);
+            let is_reused = reused.iter().any(|reused| reused.starts_with(&title));
+            assert!(took_time != is_reused, "no {title}in {stages:#?}, or twice: {reused:#?}");
         }
         manifest
     }

@@ -173,7 +173,7 @@ fn killed(phase: Phase) {
     if [Phase::Boot, Phase::Stage].contains(&phase) {
         let folders = leftovers::names(&scene.place.work());
         assert_eq!(folders.len(), 1, "{folders:?}");
-        let scratch = scene.place.work().join(&folders[0]).join("scratch.raw");
+        let scratch = scene.place.work().join(&folders[0]).join("scratch0.qcow2");
         let occupied = std::fs::metadata(scratch).unwrap().blocks() * 512;
         measured("killed", &format!("bytes of the scratch disk, {phase:?}"), occupied);
         assert!(occupied > 0 || phase == Phase::Boot, "the tree does not lie on the scratch disk");

@@ -28,6 +28,7 @@ mod sandbox;
 mod schema;
 mod setup;
 mod sources;
+mod stages;
 mod terminal;
 mod unfit;
 mod verbs;

@@ -25,29 +25,6 @@ fi\";
 };
 ";
 
-/// Answers to the packages' questions, debconf-set-selections(1). An update of the package in the installed system puts
-/// the new GRUB where the firmware finds it without a boot entry, as it was installed; it does not touch the boot
-/// entries of the machine; and it does not ask for a disk whose boot sector it could write, because nobody knows its
-/// name yet, see [`UPDATES`].
-pub const SELECTIONS: &str = "\
-grub-efi-amd64 grub2/force_efi_extra_removable boolean true
-grub-efi-amd64 grub2/update_nvram boolean false
-grub-pc grub2/force_efi_extra_removable boolean true
-grub-pc grub2/update_nvram boolean false
-grub-pc grub-pc/install_devices multiselect
-grub-pc grub-pc/install_devices_empty boolean true
-";
-
-/// The packages for a set of firmwares. `grub-pc` and `grub-efi-amd64`, which keep a disk up to date, exclude each
-/// other; the modules of both do not.
-pub fn packages(firmware: &[Firmware]) -> &'static [&'static str] {
-    match (firmware.contains(&Firmware::Bios), firmware.contains(&Firmware::Uefi)) {
-        (true, false) => &["grub-pc"],
-        (false, true) => &["grub-efi-amd64"],
-        _ => &["grub-efi-amd64", "grub-pc-bin"],
-    }
-}
-
 /// The settings: the command line of the kernel, the menu, and a serial console when the kernel has one.
 pub fn settings(plan: &Plan, timeout: u32) -> String {
     let arguments = arguments(plan);
@@ -125,12 +102,5 @@ mod tests {
     fn a_command_line_survives_grub() {
         assert_eq!(escape("memmap=4G$4G a;b c=#d"), r"memmap=4G\$4G a\;b c=\#d");
         assert_eq!(escape("console=ttyS0,115200n8 x=a-b_c.d:e"), "console=ttyS0,115200n8 x=a-b_c.d:e");
-    }
-
-    #[test]
-    fn both_firmwares_go_together() {
-        assert_eq!(packages(&[Firmware::Bios, Firmware::Uefi]), ["grub-efi-amd64", "grub-pc-bin"]);
-        assert_eq!(packages(&[Firmware::Bios]), ["grub-pc"]);
-        assert_eq!(packages(&[Firmware::Uefi]), ["grub-efi-amd64"]);
     }
 }

@@ -4,9 +4,6 @@ use super::{Target, arguments, esp, root_arguments};
 use crate::tree::Tree;
 use particle_vm_protocol::{Failure, Plan};
 
-/// The packages. The boot loader itself is a dependency of the tools.
-pub const PACKAGES: &[&str] = &["systemd-boot"];
-
 /// The name that kernels have on the EFI system partition, kernel-install(8). Without the file it would be the machine
 /// id, which an image does not have.
 const ENTRY_TOKEN: &str = "/etc/kernel/entry-token";

@@ -8,8 +8,9 @@ use crate::process::lines::Lines;
 use crate::process::{Command, Limits, ProcessError, run};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -22,6 +23,9 @@ const SCRATCH: &str = "/scratch";
 
 /// Where the root file system is put together.
 const NEW_ROOT: &str = "/root";
+
+/// Where ext4 has its magic number, and what that is (linux/fs/ext4/ext4.h, `s_magic`).
+const MAGIC: (u64, [u8; 2]) = (1024 + 0x38, [0x53, 0xef]);
 
 /// How long mke2fs may take.
 const FORMAT_TIME: Duration = Duration::from_secs(120);
@@ -82,10 +86,33 @@ fn mount_layers(disks: &[PathBuf]) -> Result<Vec<PathBuf>, RootError> {
     mounted.collect()
 }
 
-/// Make a file system on the scratch disk with the mke2fs of the lowest layer, and mount it.
-///
-/// It needs no journal, no checksums and no initialised inode tables: it is new at each start and gone at each end.
+/// Mount the scratch disk. An empty one gets a file system; another has what an earlier build has made, beside what has
+/// changed in the root file system of its machine, which is of no use to this one.
 fn mount_scratch(disk: &Path, layer: &Path) -> Result<(), RootError> {
+    let is_empty = is_empty(disk).map_err(cannot(format!("read {}", disk.display())))?;
+    if is_empty {
+        format_scratch(disk, layer)?;
+    }
+    let flags = MsFlags::MS_NOATIME;
+    make_and_mount(&disk.to_string_lossy(), Path::new(SCRATCH), Some("ext4"), flags, "noinit_itable,nobarrier")?;
+    if !is_empty {
+        let root = Path::new(SCRATCH).join(".root");
+        fs::remove_dir_all(&root).map_err(cannot(format!("remove {}", root.display())))?;
+    }
+    Ok(())
+}
+
+fn is_empty(disk: &Path) -> io::Result<bool> {
+    let (place, magic) = MAGIC;
+    let mut found = [0; 2];
+    File::open(disk)?.read_exact_at(&mut found, place)?;
+    Ok(found != magic)
+}
+
+/// Make a file system on the scratch disk with the mke2fs of the lowest layer.
+///
+/// It needs no journal, no checksums and no initialised inode tables: nothing of it has to survive a crash.
+fn format_scratch(disk: &Path, layer: &Path) -> Result<(), RootError> {
     let devices = layer.join("dev");
     make_and_mount("devtmpfs", &devices, Some("devtmpfs"), MsFlags::MS_NOSUID, "")?;
     let command = Command::new("mke2fs")
@@ -100,9 +127,7 @@ fn mount_scratch(disk: &Path, layer: &Path) -> Result<(), RootError> {
     let made = run(&command, limits, None, &mut |bytes| lines.push(bytes, |line| output.push(line)));
     lines.finish(|line| output.push(line));
     made.map_err(|source| RootError::Format { output: output.join("; "), source })?;
-    umount2(&devices, MntFlags::empty()).map_err(|error| cannot("unmount /dev of the layer")(error.into()))?;
-    let flags = MsFlags::MS_NOATIME;
-    Ok(make_and_mount(&disk.to_string_lossy(), Path::new(SCRATCH), Some("ext4"), flags, "noinit_itable,nobarrier")?)
+    umount2(&devices, MntFlags::empty()).map_err(|error| cannot("unmount /dev of the layer")(error.into()))
 }
 
 fn mount_overlay(layers: &[PathBuf], scratch: &Path) -> Result<(), RootError> {

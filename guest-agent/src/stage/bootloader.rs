@@ -22,22 +22,6 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Bootloader) -> Result<(), F
             systemd_boot::configure(tree, site.plan)?;
         }
     }
-    debconf::select(site, selections(options))?;
-    apt::install(site, packages(options), false)
-}
-
-/// The packages.
-pub(super) fn packages(options: &Bootloader) -> &'static [&'static str] {
-    match options.kind {
-        BootloaderType::Grub => grub::packages(&options.firmware),
-        BootloaderType::SystemdBoot => systemd_boot::PACKAGES,
-    }
-}
-
-/// What the packages would ask for, so that their updates in the installed system do what is done here.
-pub(super) fn selections(options: &Bootloader) -> &'static str {
-    match options.kind {
-        BootloaderType::Grub => grub::SELECTIONS,
-        BootloaderType::SystemdBoot => "",
-    }
+    debconf::select(site, options.selections())?;
+    apt::install(site, options.packages(), false)
 }

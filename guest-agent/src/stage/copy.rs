@@ -52,7 +52,7 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Copy) -> Result<(), Failure
     }
     let Copier { written, empty, .. } = copier;
     site.context.output(format!("{} files", written.len()));
-    site.own.extend(written.into_iter().chain(empty));
+    site.left.own.extend(written.into_iter().chain(empty));
     Ok(())
 }
 

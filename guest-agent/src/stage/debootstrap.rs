@@ -1,6 +1,5 @@
 //! `debootstrap`: make a Debian tree with mmdebstrap(1).
 
-use super::ahead::{self, Ahead};
 use super::{DPKG_OPTIONS, Site, again, apt_options, hostname, sources, suites, work};
 use crate::paths;
 use crate::process::Command;
@@ -22,12 +21,6 @@ const STANZA: &str = "/scratch/debian.sources";
 /// Where a keyring of the recipe's lies while mmdebstrap runs.
 const KEYRING: &str = "/scratch/keyring";
 
-/// Where `/etc/locale.gen` for the tree lies.
-const LOCALES: &str = "/scratch/locale.gen";
-
-/// Where answers for debconf lie.
-const SELECTIONS: &str = "/scratch/selections";
-
 /// What mmdebstrap is not to do: its checks of a world outside of it, and cleaning up what the next stages need.
 const SKIP: &str = "check/empty,check/qemu,cleanup/apt";
 
@@ -41,7 +34,7 @@ const LEFTOVERS: [&str; 5] = [
 ];
 
 /// Make the tree.
-pub(super) fn perform(site: &mut Site<'_>, index: usize, options: &Debootstrap) -> Result<(), Failure> {
+pub(super) fn perform(site: &mut Site<'_>, options: &Debootstrap) -> Result<(), Failure> {
     let source = source(options)?;
     let keyring = match &options.keyring {
         None => ARCHIVE_KEYRING.to_owned(),
@@ -52,21 +45,8 @@ pub(super) fn perform(site: &mut Site<'_>, index: usize, options: &Debootstrap) 
         }
     };
     write(STANZA, sources::stanza(&source, &keyring)?.as_bytes())?;
-    let ahead = Ahead::of(site.plan, index);
-    let requested = options.include.iter().cloned();
-    match make(site, options, &ahead) {
-        // Each stage then installs its own packages, so that the one that names the wrong package is the one that fails.
-        Err(failure) if !ahead.packages.is_empty() && ahead::is_refusal(&failure) => {
-            site.context.output("once more without the packages of later stages, to see which stage fails");
-            make(site, options, &Ahead::default())?;
-            site.requested = requested.collect();
-        }
-        result => {
-            result.map_err(|failure| ahead.explain(failure))?;
-            site.selections = ahead.selections;
-            site.requested = requested.chain(ahead.packages).collect();
-        }
-    }
+    make(site, options)?;
+    site.left.requested = options.include.iter().cloned().collect();
     site.enter()?;
     suites::check_all(site)?;
     let tree = site.tree()?;
@@ -82,7 +62,7 @@ pub(super) fn perform(site: &mut Site<'_>, index: usize, options: &Debootstrap) 
     // mmdebstrap gives the file another name, and it knows the keyring where it lies in the appliance.
     sources::remove_all(tree)?;
     sources::add(site, &source)?;
-    site.lists = Some(sources::state(site.tree()?)?);
+    site.left.lists = Some(sources::state(site.tree()?)?);
     Ok(())
 }
 
@@ -103,7 +83,7 @@ fn source(options: &Debootstrap) -> Result<Source, Failure> {
     })
 }
 
-fn make(site: &Site<'_>, options: &Debootstrap, ahead: &Ahead) -> Result<(), Failure> {
+fn make(site: &Site<'_>, options: &Debootstrap) -> Result<(), Failure> {
     let mut command = Command::new("mmdebstrap")
         .args(["--mode=root", "--format=directory", "--verbose"])
         .arg(format!("--variant={}", variant(options.variant)))
@@ -114,17 +94,8 @@ fn make(site: &Site<'_>, options: &Debootstrap, ahead: &Ahead) -> Result<(), Fai
         .args(DPKG_OPTIONS.map(|option| format!("--dpkgopt={option}")))
         // As for every other installation of packages: the initramfs is made at the end.
         .env("INITRD", "No");
-    if !ahead.locales.is_empty() {
-        write(LOCALES, ahead.locales.as_bytes())?;
-        command = command.arg(format!("--essential-hook=cp {LOCALES} \"$1/etc/locale.gen\""));
-    }
-    if !ahead.selections.is_empty() {
-        write(SELECTIONS, ahead.selections.as_bytes())?;
-        command = command.arg(format!("--essential-hook=chroot \"$1\" debconf-set-selections < {SELECTIONS}"));
-    }
-    let include: Vec<_> = options.include.iter().chain(&ahead.packages).map(String::as_str).collect();
-    if !include.is_empty() {
-        command = command.arg(format!("--include={}", include.join(",")));
+    if !options.include.is_empty() {
+        command = command.arg(format!("--include={}", options.include.join(",")));
     }
     let command = command.args([&options.suite, paths::TREE, STANZA]);
     again::with_wrong_bytes(site, || {
@@ -148,9 +119,4 @@ fn variant(variant: Variant) -> &'static str {
         Variant::Important => "important",
         Variant::Standard => "standard",
     }
-}
-
-/// Whether apt is there when `include` is installed.
-pub(super) fn has_apt(variant: Variant) -> bool {
-    !matches!(variant, Variant::Extract | Variant::Custom | Variant::Essential)
 }

@@ -18,7 +18,7 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Files) -> Result<(), Failur
         written
             .write_all(file.content.as_bytes())
             .explain(FailureKind::Agent, || format!("cannot write `{path}` in the image"))?;
-        site.own.insert(path.clone());
+        site.left.own.insert(path.clone());
     }
     Ok(())
 }

@@ -5,9 +5,6 @@ use crate::near;
 use particle_vm_protocol::Failure;
 use particle_vm_protocol::stage::Keymap;
 
-/// What sets the console's keyboard at boot. It brings keyboard-configuration(8), and the layouts.
-pub(super) const PACKAGE: &str = "console-setup";
-
 /// The keyboard of the machine, keyboard(5).
 const SETTING: &str = "/etc/default/keyboard";
 
@@ -17,11 +14,12 @@ const RULES: &str = "/usr/share/X11/xkb/rules/base.lst";
 /// Set it.
 pub(super) fn perform(site: &mut Site<'_>, options: &Keymap) -> Result<(), Failure> {
     if !site.in_deployment {
-        apt::install(site, &[PACKAGE], false)?;
+        apt::install(site, &[Keymap::PACKAGE], false)?;
     } else if !site.has_program("setupcon")? {
         return Err(wrong(format!(
-            "there is no `{PACKAGE}`, which sets the keyboard at boot, and /usr is read-only in a deployment; install it in \
-             the container image, or before the stage that deploys"
+            "there is no `{}`, which sets the keyboard at boot, and /usr is read-only in a deployment; install it in \
+             the container image, or before the stage that deploys",
+            Keymap::PACKAGE
         )));
     }
     let tree = site.tree()?;

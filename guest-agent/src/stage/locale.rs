@@ -19,33 +19,19 @@ const SYSTEMD: &str = "/etc/locale.conf";
 /// The default locale where Debian's PAM configuration has it.
 const PAM: &str = "/etc/default/locale";
 
-/// Locales that are part of glibc itself.
-const BUILT_IN: [&str; 4] = ["C", "POSIX", "C.UTF-8", "C.utf8"];
-
 /// Generate and set.
 pub(super) fn perform(site: &mut Site<'_>, options: &Locale) -> Result<(), Failure> {
     for name in std::iter::once(&options.language).chain(&options.generate) {
-        if !is_name(name) {
+        if !Locale::is_name(name) {
             return Err(wrong(format!("`{name}` is no name of a locale; one looks like `en_US.UTF-8`")));
         }
     }
     set_default(site.tree()?, &options.language)?;
-    let names = generated(options);
+    let names = options.generated();
     if names.is_empty() { Ok(()) } else { generate(site, &names) }
 }
 
-/// The locales that have to be generated.
-fn generated(options: &Locale) -> BTreeSet<&str> {
-    let wanted = std::iter::once(&options.language).chain(&options.generate).map(String::as_str);
-    wanted.filter(|name| !BUILT_IN.contains(name)).collect()
-}
-
-/// What [`LOCALE_GEN`] has to say when the package `locales` is installed, which then generates them at once.
-pub(super) fn lines(options: &Locale) -> String {
-    generated(options).into_iter().filter(|name| is_name(name)).filter_map(guess).collect()
-}
-
-/// Write such lines into a tree without the package, beside those that are there.
+/// Write lines for locale-gen(8) into a tree without the package, beside those that are there.
 pub(super) fn prepare(site: &Site<'_>, lines: &str) -> Result<(), Failure> {
     let tree = site.tree()?;
     if !lines.is_empty() && !tree.is_file(SUPPORTED) {
@@ -73,7 +59,7 @@ fn generate(site: &mut Site<'_>, names: &BTreeSet<&str>) -> Result<(), Failure> 
     if site.in_deployment {
         return check(site, names);
     }
-    let lines: String = names.iter().filter_map(|name| guess(name)).collect();
+    let lines: String = names.iter().filter_map(|name| Locale::guess(name)).collect();
     prepare(site, &lines)?;
     apt::install(site, &["locales"], false)?;
     write_list(site.tree()?, names)?;
@@ -114,7 +100,8 @@ fn write_list(tree: &Tree, names: &BTreeSet<&str>) -> Result<(), Failure> {
     };
     let lines: Vec<_> = names.iter().map(line).collect::<Result<_, Failure>>()?;
     let mut list = tree.read_text(LOCALE_GEN)?;
-    for wrong in names.iter().filter_map(|name| guess(name)).filter(|guess| !lines.contains(&guess.trim_end())) {
+    for wrong in names.iter().filter_map(|name| Locale::guess(name)).filter(|guess| !lines.contains(&guess.trim_end()))
+    {
         list = list.replace(&wrong, "");
     }
     Ok(tree.write(LOCALE_GEN, add(&list, lines), 0o644)?)
@@ -135,13 +122,6 @@ fn line<'a>(supported: &'a str, name: &str) -> Option<&'a str> {
             rest.split_once('@').map_or((rest, ""), |(charset, _)| (charset, &rest[charset.len()..]));
         find(&format!("{region}{modifier}"), Some(charset))
     })
-}
-
-/// The line of the list for a locale before the list of all is there: `en_US.UTF-8 UTF-8`. None without a charset, which
-/// only that list tells.
-fn guess(name: &str) -> Option<String> {
-    let (_, charset) = name.split('@').next()?.split_once('.')?;
-    Some(format!("{name} {charset}\n"))
 }
 
 /// The form in which `locale -a` writes it: `en_US.utf8`.
@@ -177,11 +157,6 @@ fn release(tree: &Tree) -> Result<Option<u32>, Failure> {
     Ok(version.and_then(|version| version.trim_matches('"').parse().ok()))
 }
 
-/// Whether it may be a locale's name.
-fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.@-".contains(&byte))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,13 +166,6 @@ mod tests {
         assert_eq!(normal("en_US.UTF-8"), "en_US.utf8");
         assert_eq!(normal("de_DE.ISO-8859-15@euro"), "de_DE.iso885915@euro");
         assert_eq!(normal("de_DE"), "de_DE");
-    }
-
-    #[test]
-    fn the_charset_is_part_of_the_name() {
-        assert_eq!(guess("en_US.UTF-8").unwrap(), "en_US.UTF-8 UTF-8\n");
-        assert_eq!(guess("sr_RS.UTF-8@latin").unwrap(), "sr_RS.UTF-8@latin UTF-8\n");
-        assert_eq!(guess("vi_VN"), None);
     }
 
     #[test]
@@ -215,10 +183,5 @@ mod tests {
     fn what_the_list_has_stays() {
         assert_eq!(add("fr_FR.UTF-8 UTF-8", ["de_DE.UTF-8 UTF-8"]), "fr_FR.UTF-8 UTF-8\nde_DE.UTF-8 UTF-8\n");
         assert_eq!(add("a B\n", ["a B"]), "a B\n");
-    }
-
-    #[test]
-    fn what_is_no_name_is_told() {
-        assert!(is_name("ca_ES.UTF-8@valencia") && !is_name("en US") && !is_name("") && !is_name("../x"));
     }
 }

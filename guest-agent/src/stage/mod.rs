@@ -15,6 +15,7 @@ mod files;
 mod hostname;
 mod initramfs;
 mod keymap;
+mod left;
 mod locale;
 mod ostree;
 mod run;
@@ -32,10 +33,13 @@ use crate::paths;
 use crate::process::Command;
 use crate::report::{self, Explain};
 use crate::tree::Tree;
+use left::Left;
+use nix::unistd::syncfs;
 use particle_vm_protocol::{Failure, FailureKind, Plan, Stage};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Options of apt(8) while stages run. They do not stay in the image.
 const APT_CONF: [&str; 6] = [
@@ -49,7 +53,7 @@ const APT_CONF: [&str; 6] = [
 
 /// Options of dpkg(1) while stages run. They do not stay in the image.
 ///
-/// The scratch disk is thrown away with the VM, so that nothing on it need survive a power cut. What a recipe has
+/// Nothing on the scratch disk need survive a power cut: it is thrown away, or kept after a sync. What a recipe has
 /// changed in a configuration file stays; a question about it would have no one to answer it.
 const DPKG_OPTIONS: [&str; 3] = ["force-unsafe-io", "force-confdef", "force-confold"];
 
@@ -61,14 +65,8 @@ pub struct Site<'a> {
     /// Whether the tree is a deployment, of which only `/etc` and `/var` can be written to.
     in_deployment: bool,
     inside: Option<Inside>,
-    /// What [`sources::state`] was when the package lists in the tree were fetched, if they were.
-    lists: Option<String>,
-    /// The packages that apt has been asked for by name since it may have offered others, or other versions.
-    requested: BTreeSet<String>,
-    /// The answers that debconf has been given.
-    selections: &'static str,
-    /// Paths that the recipe itself has put into the image: what is cleaned up at the end leaves them alone.
-    own: BTreeSet<String>,
+    /// What the stages so far leave to the next beside the tree.
+    left: Left,
 }
 
 /// A tree that has been made.
@@ -81,16 +79,19 @@ struct Inside {
 impl<'a> Site<'a> {
     /// Without a tree yet.
     pub fn new(context: &'a Context, plan: &'a Plan) -> Self {
-        Self {
-            context,
-            plan,
-            in_deployment: false,
-            inside: None,
-            lists: None,
-            requested: BTreeSet::new(),
-            selections: "",
-            own: BTreeSet::new(),
+        Self { context, plan, in_deployment: false, inside: None, left: Left::nothing() }
+    }
+
+    /// With the tree that an earlier build has made on this scratch disk.
+    ///
+    /// # Errors
+    /// When it cannot be prepared for running commands in it.
+    pub fn resume(context: &'a Context, plan: &'a Plan) -> Result<Self, Failure> {
+        let mut site = Self { left: Left::load()?, ..Self::new(context, plan) };
+        if Path::new(paths::TREE).exists() {
+            site.enter()?;
         }
+        Ok(site)
     }
 
     /// In the deployment that is mounted at [`paths::TREE`], to which stages have brought the files `own` already.
@@ -98,7 +99,8 @@ impl<'a> Site<'a> {
     /// # Errors
     /// When it cannot be prepared for running commands in it.
     pub fn in_deployment(context: &'a Context, plan: &'a Plan, own: BTreeSet<String>) -> Result<Self, Failure> {
-        let mut site = Self { in_deployment: true, own, ..Self::new(context, plan) };
+        let mut site = Self { in_deployment: true, ..Self::new(context, plan) };
+        site.left.own = own;
         site.enter()?;
         Ok(site)
     }
@@ -120,11 +122,10 @@ impl<'a> Site<'a> {
             }
         }
         let result = match &planned.stage {
-            Stage::Debootstrap(options) => debootstrap::perform(self, index, options),
+            Stage::Debootstrap(options) => debootstrap::perform(self, options),
             Stage::Sources(options) => sources::perform(self, options),
             Stage::Apt(options) => apt::perform(self, index, options),
-            // Its command line is written with the settings of the bootloader.
-            Stage::Kernel(options) => apt::install(self, &[&options.package], false),
+            Stage::Kernel(options) => apt::kernel(self, index, options),
             Stage::Locale(options) => locale::perform(self, options),
             Stage::Timezone(options) => timezone::perform(self, options),
             Stage::Keymap(options) => keymap::perform(self, options),
@@ -148,14 +149,42 @@ impl<'a> Site<'a> {
         };
         // They may have changed sources, preferences, the packages themselves.
         if let Stage::Sources(_) | Stage::Files(_) | Stage::Copy(_) | Stage::Run(_) = &planned.stage {
-            self.requested.clear();
+            self.left.requested.clear();
         }
         result
     }
 
     /// The paths that the recipe itself has put into the tree.
     pub fn own(&self) -> &BTreeSet<String> {
-        &self.own
+        &self.left.own
+    }
+
+    /// When the first stage began, of this build or of the one whose stages this one takes over.
+    pub fn begin(&self) -> SystemTime {
+        self.left.begin
+    }
+
+    /// Put everything that the stages so far have made on the scratch disk: all that [`Self::resume`] needs. While `keep` runs,
+    /// nothing is written there; it gets the digests of the indexes that the tree's package lists come from.
+    ///
+    /// # Errors
+    /// When the tree cannot be left or entered, something cannot be read or written, and as `keep`.
+    pub fn settle(&mut self, keep: impl FnOnce(Vec<String>) -> Result<(), Failure>) -> Result<(), Failure> {
+        let Some(Inside { tree, chroot }) = self.inside.take() else {
+            self.sync()?;
+            return keep(Vec::new());
+        };
+        chroot.pause().explain(FailureKind::Agent, || "cannot leave the tree")?;
+        let indexes = sources::indexes(&tree)?;
+        self.sync()?;
+        keep(indexes)?;
+        self.enter()
+    }
+
+    fn sync(&self) -> Result<(), Failure> {
+        self.left.save()?;
+        let written = File::open(paths::SCRATCH).and_then(|scratch| Ok(syncfs(&scratch)?));
+        written.explain(FailureKind::Agent, || "cannot write the scratch disk")
     }
 
     /// Whether there is a tree.
@@ -228,7 +257,7 @@ impl<'a> Site<'a> {
     pub fn leave(mut self) -> Result<Tree, Failure> {
         let Inside { tree, chroot } = self.inside.take().ok_or_else(no_tree)?;
         chroot.leave().explain(FailureKind::Agent, || "cannot leave the tree")?;
-        cleanup::clean(&tree, &self.own)?;
+        cleanup::clean(&tree, &self.left.own)?;
         Ok(tree)
     }
 
@@ -239,7 +268,7 @@ impl<'a> Site<'a> {
     pub fn leave_deployment(mut self) -> Result<Tree, Failure> {
         let Inside { tree, chroot } = self.inside.take().ok_or_else(no_tree)?;
         chroot.leave().explain(FailureKind::Agent, || "cannot leave the deployment")?;
-        cleanup::clean_deployment(&tree, &self.own)?;
+        cleanup::clean_deployment(&tree, &self.left.own)?;
         Ok(tree)
     }
 

@@ -4,6 +4,7 @@ use super::{Site, work, wrong};
 use crate::tree::Tree;
 use particle_vm_protocol::Failure;
 use particle_vm_protocol::stage::{KEYRING_EXTENSIONS, Source, Sources, keyring_extension};
+use sha2::{Digest, Sha256};
 
 /// The keyring of Debian's archive in the image; apt depends on the package that has it.
 const ARCHIVE_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -29,6 +30,18 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Sources) -> Result<(), Fail
         remove_all(site.tree()?)?;
     }
     options.sources.iter().try_for_each(|source| add(site, source))
+}
+
+/// SHA-256 of the signed indexes of the package lists in `tree`, in hexadecimal: everything that apt installs from them
+/// follows from these. (apt-pkg/acquire-item.cc, "InRelease".)
+pub(super) fn indexes(tree: &Tree) -> Result<Vec<String>, Failure> {
+    let is_index = |name: &String| name.ends_with("_InRelease") || name.ends_with("_Release");
+    let names = tree.names(LISTS)?.into_iter().filter(is_index);
+    let digests = names.map(|name| {
+        let digest = Sha256::digest(tree.read(&format!("{LISTS}/{name}"))?);
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    });
+    digests.collect()
 }
 
 /// Remove all sources, with the keyrings that [`add`] has given them.

@@ -98,7 +98,11 @@ fn create(site: &Site<'_>, name: &str, user: &User) -> Result<(), Failure> {
     // A home that was there before is left to whoever had it. One that was made for a file of the recipe's was meant for
     // the user.
     if let Some(account) = accounts::user(tree, name)?
-        && site.own.iter().any(|path| Path::new(path).parent().is_some_and(|folder| folder.starts_with(&account.home)))
+        && site
+            .left
+            .own
+            .iter()
+            .any(|path| Path::new(path).parent().is_some_and(|folder| folder.starts_with(&account.home)))
         && account.home != "/"
     {
         tree.give(&account.home, account.uid, account.gid)?;

@@ -46,6 +46,7 @@ pub async fn run(
         memory_mib: MEMORY,
         cpus: 1,
         scratch: None,
+        layers: None,
         target: None,
         archive: None,
         work_share: None,

@@ -4,9 +4,10 @@ use super::input::Image;
 use super::options::{Machine, Otherwise, Sources};
 use super::{EXIT_CODES, attach};
 use crate::dirs::Dirs;
-use crate::engine::{Build as Engine, Fate, prepare};
+use crate::engine::{Build as Engine, Fate, Reuse, prepare};
 use crate::error::Result;
 use crate::output::{Others, Record};
+use crate::recipe::Size;
 use crate::ui::{Ui, terminal};
 use clap::{Args, ValueEnum};
 use particle_vm_protocol::message::Inside;
@@ -57,6 +58,22 @@ pub struct Build {
     #[arg(long, value_name = "KEY")]
     pub sign: Option<PathBuf>,
 
+    /// Run all stages, also those that an earlier build has run already, and keep nothing of them
+    #[arg(long)]
+    pub no_cache: bool,
+
+    /// Run this stage, and those after it, also if an earlier build has run them already
+    ///
+    /// Its number, the first being 1, or its name or type where only one has that.
+    #[arg(long, value_name = "STAGE", conflicts_with = "no_cache")]
+    pub from: Option<String>,
+
+    /// Most that downloads and what stages have made may take when the build has ended, for instance 50GiB
+    ///
+    /// What has not been used for the longest time goes.
+    #[arg(long, value_name = "SIZE", env = "PARTICLE_VM_CACHE_SIZE", default_value = "20GiB")]
+    pub cache_size: Size,
+
     /// What to do when a stage fails
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_failure: OnFailure,
@@ -98,6 +115,12 @@ impl Build {
         let mut options = self.otherwise.options(input, &self.machine, &self.sources);
         options.layout = self.image.output_layout.unwrap_or_default();
         options.sign.clone_from(&self.sign);
+        options.reuse = match self.from.clone() {
+            Some(stage) => Reuse::Before(stage),
+            None if self.no_cache => Reuse::Nothing,
+            None => Reuse::All,
+        };
+        options.cache_bytes = Some(self.cache_size.0);
         options.others = if self.replace { Others::Go } else { Others::Stay };
         let prepared = prepare(&options, &dirs, ui.events()).await?;
         let (events, mut record) = Record::start(&dirs.logs(), &prepared.recipe.name, ui.events())?;

@@ -27,8 +27,8 @@ pub struct Cache {
 pub enum Verb {
     /// List what is kept, with its size and its place
     Ls,
-    /// Remove downloaded packages, those first that have not been used for the longest time, the logs of builds that
-    /// failed, and what killed builds left
+    /// Remove downloads and what stages have made, those first that have not been used for the longest time, the logs of
+    /// builds that failed, and what killed builds left
     ///
     /// Appliances are removed with `particle-vm appliance rm`.
     Prune(Prune),
@@ -74,7 +74,7 @@ impl Cache {
 fn list(dirs: &Dirs) -> Result<u8> {
     let folders = [
         ("appliances", dirs.appliances()),
-        ("downloads", dirs.store()),
+        ("downloads and stages", dirs.store()),
         ("logs of failed builds", dirs.logs()),
         ("facts about this machine", dirs.facts()),
         ("builds under way", dirs.work()),

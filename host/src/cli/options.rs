@@ -2,7 +2,7 @@
 
 use super::images::Images;
 use crate::engine;
-use crate::output::{Format, Layout, Others};
+use crate::output::Format;
 use crate::plan::Overrides;
 use crate::recipe::{MIB, Size, Timeout, limits};
 use crate::vm::Accel;
@@ -81,14 +81,12 @@ impl Otherwise {
             input,
             variables: self.set.iter().cloned().collect(),
             output: self.output.clone(),
-            others: Others::default(),
-            layout: Layout::default(),
             formats: self.formats.clone(),
             work_dir: self.work_dir.clone(),
             overrides,
             sources: sources.clone().into(),
-            sign: None,
             images: self.images.options(),
+            ..engine::Options::default()
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long work on other threads may go on after the end of the verb. It writes nowhere but into folders that are
-/// removed.
+/// removed, and into the store under a name that the next run sweeps.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How long a stage may take to end when a signal asks for it. The agent only has to kill what it has started.

@@ -88,6 +88,7 @@ async fn start(request: &Request, hypervisor: &Hypervisor, appliance: &Appliance
         memory_mib: MEMORY_MIB,
         cpus: 1,
         scratch: None,
+        layers: None,
         target: None,
         archive: None,
         work_share: None,

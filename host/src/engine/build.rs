@@ -2,9 +2,9 @@
 
 use super::contents::contents;
 use super::explain::explain;
-use super::files;
 use super::host::{Host, Sources};
 use super::prepare::{Options, Prepared};
+use super::scratch::Scratch;
 use super::{EngineError, Fate, boot};
 use crate::appliance::Appliance;
 use crate::boot::BootConfig;
@@ -16,7 +16,8 @@ use crate::plan::{Planned, plan};
 use crate::recipe::Recipe;
 use crate::signing::SigningKey;
 use crate::source::digest;
-use crate::store::Store;
+use crate::stages::{Files, Inputs, Keeper, Reading};
+use crate::store::{Pruned, Store};
 use crate::vm::proxy::{Policy, Proxy, Upstream};
 use crate::vm::{Accel, Accelerator, Disk, LinkError, Session, VmError};
 use crate::workspace::Workspace;
@@ -37,7 +38,9 @@ pub struct Build {
     machine: BootConfig,
     planned: Planned,
     proxy: Proxy,
-    files: files::Reading,
+    keeper: Option<Keeper>,
+    cache_bytes: Option<u64>,
+    files: Arc<Files>,
     manifest: Manifest,
     key: Option<Arc<SigningKey>>,
 }
@@ -66,6 +69,7 @@ impl Build {
     ) -> Result<Self> {
         let Prepared { recipe, formats, output, .. } = &prepared;
         let folder = OutputFolder::prepare(output, &recipe.name, formats, options.others, options.layout)?;
+        let files = Reading::start(&prepared.recipe);
         let host = Host::detect(dirs.clone(), accel, events).await?;
         let work_dir = options.work_dir.clone().unwrap_or_else(|| host.dirs.work());
         room(&prepared, &work_dir, &host, &options.sources)?;
@@ -79,28 +83,34 @@ impl Build {
         let mut config = host.vm(&appliance, workspace.path());
         config.memory_mib = needs.memory_mib;
         config.cpus = needs.cpus;
-        config.scratch = Some(Disk { path: workspace.path().join("scratch.raw"), bytes: needs.scratch_bytes });
+        let files = Arc::new(files.finish().await?);
+        let appliance_digest = appliance.digest();
+        let of = (&prepared, options, &files);
+        let mut scratch = Scratch::of(of, appliance_digest, proxy.store(), workspace.path(), events).await?;
+        scratch.attach(&mut config);
         let disk = |path, bytes| (bytes > 0).then_some(Disk { path, bytes });
         config.target = disk(folder.target(), needs.target_bytes);
         config.archive = disk(folder.archive(), needs.archive_bytes);
-        if let Some(base) = &prepared.base {
+        if let Some(base) = prepared.base.as_ref().filter(|_| scratch.done() == 0) {
             config.base_share = Some(base.unpack(workspace.path(), events).await?);
         }
-        let files = files::Reading::start(&prepared.recipe);
-        let shared = !files::named(&prepared.recipe).is_empty();
-        config.work_share = shared.then(|| prepared.recipe.folder().to_owned());
+        config.work_share = Files::are_used(&prepared.recipe).then(|| prepared.recipe.folder().to_owned());
         config.network = Some(proxy.clone());
-        let session = Session::start(&config, events).await?;
+        let session = Session::start(&config, events).await.inspect_err(|_| scratch.doubt(events))?;
 
         if session.accelerator() == Accelerator::Kvm {
             prepared.facts.emulated = false;
             prepared.planned = plan(&prepared.recipe, &prepared.facts, &options.overrides)?;
         }
+        scratch.enter(&mut prepared.planned.plan);
         let manifest = manifest(&prepared, &appliance, &host, session.accelerator(), options);
         let image = boot::Options { image: folder.target(), work_dir: Some(work_dir), ..boot::Options::default() };
         let machine = boot::config(&image, &host, &appliance, session.accelerator());
         let Prepared { recipe, planned, key, .. } = prepared;
         let (waits, _workspace) = (false, workspace);
+        let Inputs { inputs, omitted: inputs_omitted } = std::mem::take(&mut scratch.fetched);
+        let manifest = Manifest { reused: scratch.tell(&planned.plan, events), inputs, inputs_omitted, ..manifest };
+        let keeper = scratch.keeper;
         Ok(Self {
             session,
             waits,
@@ -111,6 +121,8 @@ impl Build {
             machine,
             planned,
             proxy,
+            keeper,
+            cache_bytes: options.cache_bytes,
             files,
             manifest,
             key,
@@ -123,7 +135,12 @@ impl Build {
     /// When a stage fails, or the VM does.
     pub async fn run(&mut self) -> Result<Built> {
         let job = Job::Build(Box::new(self.planned.plan.clone()));
-        match self.session.run(job).await {
+        let result = self.session.run(job).await;
+        self.session.keep_no_more();
+        if let Some(keeper) = self.keeper.take() {
+            keeper.finish().await;
+        }
+        match result {
             Ok(JobResult::Built(built)) => Ok(built),
             Ok(_) => Err(VmError::from(LinkError::Unexpected("a build tells what it built")).into()),
             Err(error) => {
@@ -131,6 +148,20 @@ impl Build {
                 let record = self.proxy.record();
                 Err(explain(error, record.failures(), record.advice()))
             }
+        }
+    }
+
+    /// Remove what has not been used for the longest time from a store that has become too large.
+    async fn limit_store(&self) {
+        let Some(keep) = self.cache_bytes else { return };
+        let store = self.proxy.store().clone();
+        match tokio::task::spawn_blocking(move || store.prune(keep)).await {
+            Ok(Ok(Pruned { objects: 0, .. })) => {}
+            Ok(Ok(Pruned { objects, bytes })) => {
+                self.events.detail(format!("{objects} objects of {bytes} bytes were removed from the store"));
+            }
+            Ok(Err(error)) => self.events.warn(format!("the store is not made smaller: {error}")),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
     }
 
@@ -144,6 +175,7 @@ impl Build {
     /// # Errors
     /// When the VM does not end well.
     pub async fn stop(self, built: Built) -> Result<Made> {
+        self.limit_store().await;
         let step = self.events.step("stop VM", None, Unit::Items);
         self.session.power_off().await?;
         step.finish();
@@ -161,10 +193,10 @@ impl Build {
         manifest.content_bytes = built.content_bytes;
         manifest.scratch_bytes = built.scratch_bytes;
         manifest.deployed = built.deployed;
-        manifest.recipe.files = self.files.finish().await?;
+        manifest.recipe.files = self.files.manifest();
         let fetched = self.proxy.record();
-        manifest.inputs = fetched.inputs();
-        manifest.inputs_omitted = fetched.omitted();
+        manifest.inputs.extend(fetched.inputs());
+        manifest.inputs_omitted += fetched.omitted();
         if manifest.inputs_omitted > 0 {
             self.events.warn(format!("{} requests were too many for the manifest", manifest.inputs_omitted));
         }

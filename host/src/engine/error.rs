@@ -2,6 +2,7 @@
 
 use crate::apt::Reason;
 use crate::boot::BootError;
+use crate::child::ChildError;
 use crate::error::{Class, Classify};
 use crate::inspect::{Engine, Finding, Report, Severity};
 use crate::recipe::Size;
@@ -102,6 +103,17 @@ pub enum EngineError {
         /// How what it says begins.
         checksum: String,
     },
+    /// A file for the layers of the scratch disk cannot be made.
+    #[error("cannot make the layers of the scratch disk")]
+    Layer(#[source] ChildError),
+    /// The command line names a stage that there is not.
+    #[error("the recipe has no stage `{name}`, or more than one")]
+    NoStage {
+        /// What it names.
+        name: String,
+        /// What there is.
+        known: String,
+    },
     /// A file of this machine cannot be used.
     #[error("cannot use {}", .path.display())]
     File {
@@ -152,7 +164,8 @@ impl Classify for EngineError {
             | Self::Document { .. }
             | Self::Absurd { .. } => Class::Build,
             Self::Tests { source, .. } => source.class(),
-            Self::SourceDate { .. } => Class::Usage,
+            Self::SourceDate { .. } | Self::NoStage { .. } => Class::Usage,
+            Self::Layer(error) => error.class(),
             Self::Archives | Self::Deployed { .. } => Class::Internal,
             Self::File { .. } => Class::Host,
         }
@@ -204,6 +217,9 @@ impl Classify for EngineError {
             Self::Absurd { .. } => {
                 Some("see which of its files are as large as that; holes in files count with what they read as".into())
             }
+            Self::Layer(ChildError::Spawn { .. }) => Some("install `qemu-utils`".into()),
+            Self::Layer(_) => None,
+            Self::NoStage { known, .. } => Some(format!("name one of these by its number: {known}")),
             Self::SourceDate { .. } => Some("unset it, or set it to what `date +%s` prints".into()),
             Self::Archives | Self::Deployed { .. } | Self::File { .. } => None,
         }
@@ -222,11 +238,13 @@ impl Classify for EngineError {
             Self::Untrusted { source, .. } | Self::Refused { source, .. } => source.details(),
             Self::Tests { source, .. } => source.details(),
             Self::Unfit(report) => Some(unfit(report)),
+            Self::Layer(error) => error.details(),
             Self::Documents { .. }
             | Self::Document { .. }
             | Self::ImageDisk { .. }
             | Self::Absurd { .. }
             | Self::SourceDate { .. }
+            | Self::NoStage { .. }
             | Self::Archives
             | Self::Deployed { .. }
             | Self::File { .. } => None,

@@ -86,6 +86,7 @@ impl Host {
             memory_mib: 512,
             cpus: 1,
             scratch: None,
+            layers: None,
             target: None,
             archive: None,
             work_share: None,

@@ -6,14 +6,14 @@ mod build;
 mod contents;
 mod error;
 mod explain;
-mod files;
 mod host;
 mod look;
 mod prepare;
+mod scratch;
 pub mod shell;
 
 pub use build::{Build, Made};
 pub use error::{EngineError, Fate};
 pub use host::{Host, Sources};
 pub use look::look;
-pub use prepare::{Input, Options, Prepared, default_output, prepare};
+pub use prepare::{Input, Options, Prepared, Reuse, default_output, prepare};

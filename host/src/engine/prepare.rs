@@ -68,6 +68,22 @@ pub struct Options {
     pub sign: Option<PathBuf>,
     /// How a container image is fetched.
     pub images: source::Options,
+    /// What becomes of what earlier builds have made of the same stages.
+    pub reuse: Reuse,
+    /// Most bytes that the store may hold when the build has ended.
+    pub cache_bytes: Option<u64>,
+}
+
+/// What becomes of what earlier builds have made of the same stages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// All of it is taken over.
+    #[default]
+    All,
+    /// That before the stage of this number or name is.
+    Before(String),
+    /// None is, and none is kept for later ones.
+    Nothing,
 }
 
 /// What is known of a build before anything is started.

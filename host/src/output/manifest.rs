@@ -30,6 +30,9 @@ pub struct Manifest {
     pub appliance: Appliance,
     /// What mattered of the host.
     pub host: Host,
+    /// The stages that were not run, because an earlier build had made the same. What they have fetched is among the inputs.
+    #[serde(default)]
+    pub reused: Vec<String>,
     /// What was fetched through the proxy, in the order in which it ended.
     pub inputs: Vec<Input>,
     /// How many requests are missing from `inputs` because there were too many.
@@ -66,6 +69,7 @@ impl Manifest {
             recipe,
             appliance,
             host,
+            reused: Vec::new(),
             inputs: Vec::new(),
             inputs_omitted: 0,
             firmware: Vec::new(),

@@ -207,6 +207,9 @@ impl<W: Write> Writer<W> {
                 });
                 Ok(())
             }
+            Event::StageReused { title, .. } => {
+                self.line(format_args!("stage {title}: as an earlier build has made it"))
+            }
             Event::StageStarted { index, title, .. } => {
                 self.line(format_args!("stage {title}"))?;
                 self.titles.insert(index, title);

@@ -1,4 +1,4 @@
-//! UUIDs that follow from the recipe, so that the same recipe gives the same image.
+//! UUIDs that follow from the recipe, so that the same recipe gives the same image, and images of one recipe the same names.
 
 use super::{BaseFacts, HostFacts};
 use crate::recipe::Recipe;
@@ -11,11 +11,10 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x66c7bf33_15ce_4dbb_aa7a_3e669eba483f);
 pub struct Identity(Uuid);
 
 impl Identity {
-    /// From what the recipe puts into the image. What else it says, for instance its tests, does not
-    /// change the image.
+    /// From its name and its disk, and from the container image that it starts from. Not from the stages: settings of boot
+    /// loaders name file systems, and a stage that is changed would change what others make.
     pub fn new(recipe: &Recipe, facts: &HostFacts) -> Self {
-        let stages: Vec<_> = recipe.stages.iter().map(|stage| &stage.stage).collect();
-        let mut content = serde_json::json!({ "name": recipe.name, "stages": stages, "disk": recipe.disk });
+        let mut content = serde_json::json!({ "name": recipe.name, "disk": recipe.disk });
         if let Some(BaseFacts { base, .. }) = &facts.base {
             content["base"] = serde_json::json!([base.engine, base.digest]);
         }

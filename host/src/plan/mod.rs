@@ -131,6 +131,7 @@ pub fn plan(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Result
             .as_ref()
             .and_then(rootflags::argument_of_deployment),
         stages,
+        done: 0,
         disk,
         archives: archives(recipe),
         source_date: facts.source_date,
@@ -200,7 +201,12 @@ fn stages(recipe: &Recipe, facts: &HostFacts) -> Result<Vec<PlannedStage>, PlanE
         }
         let deadline = written.timeout.map_or_else(|| deadline::of(&stage, facts.emulated), |timeout| timeout.0);
         let name = written.name.as_deref().unwrap_or(stage.name());
-        Ok(PlannedStage { title: format!("{}/{count} {name}", index + 1), deadline: deadline.as_secs().max(1), stage })
+        Ok(PlannedStage {
+            title: format!("{}/{count} {name}", index + 1),
+            deadline: deadline.as_secs().max(1),
+            keep: false,
+            stage,
+        })
     });
     planned.collect()
 }

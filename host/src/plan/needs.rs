@@ -31,6 +31,10 @@ const MEMORY_MIB: u64 = 2048;
 /// Scratch disk when there is no disk to go by: most containers of systems have 2 GiB.
 const TREE: u64 = 16 * GIB;
 
+/// A scratch disk is a multiple of it: it takes no room by itself, and recipes whose first stages are the same have the same
+/// disk for them.
+const STEP: u64 = 16 * GIB;
+
 /// Most processors when nobody says: package installation is one thread, and few tools use more.
 const MAX_CPUS: u32 = 4;
 
@@ -44,7 +48,8 @@ pub fn needs(recipe: &Recipe, facts: &HostFacts, overrides: &Overrides) -> Needs
     let least = if disk.is_some() { 4 * GIB } else { TREE.saturating_add(base) };
     let in_repository = |stage: &RecipeStage| matches!(stage.stage, Stage::OstreeCommit(_) | Stage::OstreePull(_));
     let repository = if recipe.stages.iter().any(in_repository) { GIB.max(target_bytes) } else { 0 };
-    let scratch = resources.scratch.map_or((target_bytes + 2 * GIB + repository).max(least), |size| size.0);
+    let enough = (target_bytes + 2 * GIB + repository).max(least).next_multiple_of(STEP);
+    let scratch = resources.scratch.map_or(enough, |size| size.0);
     let scratch_bytes = overrides.scratch_bytes.unwrap_or(scratch).next_multiple_of(MIB);
     let holds = if disk.is_some() { target_bytes } else { scratch_bytes };
     let archived = recipe.output.formats.iter().any(|format| format.archive().is_some());

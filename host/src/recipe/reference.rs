@@ -38,6 +38,11 @@ the first of these stages, where nothing that stands between them can tell the d
 The stage `ostree.deploy` ends the work on the tree: a commit of it, or one that was fetched, becomes the system on the
 disk. The stages after it change `/etc` and `/var` of that system and nothing else; `bootloader` is one of them.
 
+What a stage has made is kept, and a later build whose recipe begins with the same stages does not run it again. The same is
+a stage with the same options, files of the recipe's folder, package lists of the archives that stages name, and stages before
+it. What else a script fetches is not looked at: such a stage says `cache: false`, or is run with `--from`. The UUIDs of file
+systems follow from the `name` and the `disk` of a recipe, so that images of one recipe have the same.
+
 With a `base-image` the tree is that of a container image, and `engine` says how it becomes a system. With `plain` its
 files are those of the disk, and the stages go on with them as with those of `debootstrap`; one of them has to be
 `bootloader`. With `native-ostree` it is deployed as OSTree does it: `/usr` is the image's and read-only, and stages change

@@ -114,6 +114,19 @@ pub struct RecipeStage {
     /// Time after which it is ended. Without it a time that depends on the type, longer where there is no KVM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Timeout>,
+    /// Whether what it makes may be taken over by later builds, which do not run it then. `false` is for one that makes
+    /// something else each time it runs, for instance of what it downloads. The stages after it are run each time too.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub cache: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// The disk of the formats that are one. Without `partitions` it gets what its bootloader needs and a root file system

@@ -7,7 +7,7 @@
 
 use crate::dirs::Dirs;
 use crate::event::{Event, Events, Step, Unit};
-use crate::store::{Fields, Store};
+use crate::store::{Fields, Making, Store};
 use document::{MAX_CONFIG, MAX_MANIFEST, Top};
 use futures::{StreamExt, TryStreamExt};
 use nix::sys::statvfs::statvfs;
@@ -315,7 +315,7 @@ impl Context<'_> {
         let progress = Progress { step, done: AtomicU64::new(0) };
         let fetched = futures::stream::iter(missing.values().map(|(name, layer)| async {
             let digest = layer.digest().as_ref();
-            let _alone = self.store.alone(digest).await?;
+            let _alone = self.store.alone(Making::Download(digest)).await?;
             // Another build may have fetched it meanwhile.
             let there = self.store.get(digest).await?;
             match &there {

@@ -1,4 +1,5 @@
 use super::*;
+use std::time::Duration;
 
 const KEY: &str = "http://example.org/pool/a_1_amd64.deb";
 
@@ -136,12 +137,12 @@ async fn a_store_that_is_being_swept_is_waited_for_without_blocking() {
 async fn one_after_the_other_fetches_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    let first = store.alone(KEY).await.unwrap();
+    let first = store.alone(Making::Download(KEY)).await.unwrap();
     // Another handle is what another process has.
     let other = Store::open(dir.path()).unwrap();
-    let waiting = tokio::time::timeout(ASK_AGAIN * 3, other.alone(KEY)).await;
+    let waiting = tokio::time::timeout(std::time::Duration::from_millis(300), other.alone(Making::Download(KEY))).await;
     assert!(waiting.is_err(), "two are alone");
-    let (_, second) = tokio::join!(async { drop(first) }, other.alone(KEY));
+    let (_, second) = tokio::join!(async { drop(first) }, other.alone(Making::Download(KEY)));
     drop(second.unwrap());
-    assert_eq!(files(&dir.path().join(LOCKS)), 1, "each has made a file");
+    assert_eq!(files(&dir.path().join("locks")), 1, "each has made a file");
 }

@@ -81,6 +81,7 @@ impl Listener for Bars {
                 }
                 self.done(&format!("{step}: {}", text::seconds(*seconds)));
             }
+            Event::StageReused { title, .. } => self.done(&text::reused(title)),
             Event::StageStarted { title, .. } => self.stage = Some(self.bar(title, SPINNING, None)),
             Event::StageOutput { index, line } => {
                 if self.verbose > 0 {

@@ -52,6 +52,7 @@ impl Listener for Plain {
                 self.steps.remove(step);
                 text::line(&format!("{step}: done in {}", text::seconds(*seconds)));
             }
+            Event::StageReused { title, .. } => text::line(&text::reused(title)),
             Event::StageStarted { title, .. } => text::line(title),
             Event::StageOutput { index, line } if self.verbose > 0 => {
                 text::line(&format!("{} | {line}", self.stages.title(*index)));

@@ -54,6 +54,11 @@ pub fn fetched(fetched: Fetched) -> Option<String> {
     }
 }
 
+/// What is told of a stage that is not run.
+pub fn reused(title: &str) -> String {
+    format!("{title}: as an earlier build has made it")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use super::accel::Accelerator;
 use super::config::VmConfig;
+use super::scratch::Layers;
 use super::tsc;
 use particle_vm_protocol::{CONTROL_PORT, NETWORK_PORT, serial};
 use serde_json::json;
@@ -93,6 +94,9 @@ fn disks(line: &mut Line, config: &VmConfig) {
         }));
         line.disk(&name);
     }
+    if let Some(layers) = &config.layers {
+        scratch(line, layers);
+    }
     let disks =
         [(serial::SCRATCH, &config.scratch), (serial::TARGET, &config.target), (serial::ARCHIVE, &config.archive)];
     for (name, disk) in disks {
@@ -105,6 +109,30 @@ fn disks(line: &mut Line, config: &VmConfig) {
             "file": { "driver": "file", "filename": disk.path, "aio": "threads", "discard": "unmap" },
         }));
         line.disk(name);
+    }
+}
+
+/// The scratch disk in layers. Only the lowest that is written has something below it; the others get theirs when they take
+/// the place of the one before them.
+fn scratch(line: &mut Line, layers: &Layers) {
+    let mut below = json!(null);
+    for (name, path) in layers.kept() {
+        line.json(&json!({
+            "driver": "qcow2", "node-name": name, "read-only": true, "backing": below,
+            "file": { "driver": "file", "filename": path, "read-only": true },
+        }));
+        below = json!(name);
+    }
+    for (name, path) in layers.written() {
+        line.json(&json!({
+            "driver": "qcow2", "node-name": name, "discard": "unmap", "detect-zeroes": "unmap", "backing": below,
+            "cache": { "direct": false, "no-flush": true },
+            "file": { "driver": "file", "filename": path, "aio": "threads", "discard": "unmap" },
+        }));
+        below = json!(null);
+    }
+    if let Some((first, _)) = layers.written().next() {
+        line.device(&first, serial::SCRATCH);
     }
 }
 
@@ -151,9 +179,14 @@ impl Line {
         self.pair("-blockdev", node.to_string())
     }
 
+    /// A disk that is called like its node.
     fn disk(&mut self, name: &str) -> &mut Self {
+        self.device(name, name)
+    }
+
+    fn device(&mut self, node: &str, name: &str) -> &mut Self {
         // An error of the host's disk stops the VM and is told on the monitor; the guest would take it for its own.
-        self.pair("-device", format!("virtio-blk-pci,drive={name},serial={name},werror=stop,rerror=stop"))
+        self.pair("-device", format!("virtio-blk-pci,drive={node},serial={name},werror=stop,rerror=stop"))
     }
 }
 
@@ -203,6 +236,30 @@ mod tests {
             values(&line, "-blockdev").iter().map(|value| serde_json::from_str(value).unwrap()).collect();
         assert_eq!(disks[2]["file"]["filename"], "/work/a,b/scratch.img");
         assert_eq!((&disks[0]["read-only"], &disks[2]["cache"]["no-flush"]), (&true.into(), &true.into()));
+    }
+
+    #[test]
+    fn each_layer_knows_what_lies_below_it() {
+        let (complete, _) = tokio::sync::mpsc::unbounded_channel();
+        let files = |names: &[&str]| names.iter().map(|name| format!("/work/{name}").into()).collect();
+        let layers = Layers {
+            empty: "/work/empty".into(),
+            kept: files(&["one", "two"]),
+            written: files(&["three", "four"]),
+            complete,
+        };
+        let line = line(&VmConfig { scratch: None, layers: Some(layers), ..config() }, Vec::new());
+        let nodes: Vec<serde_json::Value> =
+            values(&line, "-blockdev").iter().map(|value| serde_json::from_str(value).unwrap()).collect();
+        let nodes: Vec<_> = nodes.iter().filter(|node| node["driver"] == "qcow2").collect();
+        let below: Vec<_> = nodes.iter().map(|node| (node["node-name"].as_str().unwrap(), &node["backing"])).collect();
+        let null = &serde_json::Value::Null;
+        assert_eq!(
+            below,
+            [("kept0", null), ("kept1", &"kept0".into()), ("scratch0", &"kept1".into()), ("scratch1", null)]
+        );
+        assert_eq!((&nodes[1]["read-only"], &nodes[1]["file"]["read-only"]), (&true.into(), &true.into()));
+        assert!(values(&line, "-device").iter().any(|device| device.contains("drive=scratch0,serial=scratch,")));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::hypervisor::Hypervisor;
 use super::proxy::Proxy;
+use super::scratch::Layers;
 use crate::error::{Class, Classify};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -31,8 +32,10 @@ pub struct VmConfig {
     pub memory_mib: u64,
     /// Number of processors.
     pub cpus: u32,
-    /// The disk that the agent works on; it is created, and may be removed after the end.
+    /// The disk that the agent works on, empty; it is created, and may be removed after the end.
     pub scratch: Option<Disk>,
+    /// The same in layers, instead of that.
+    pub layers: Option<Layers>,
     /// The disk image that is being made; it is created.
     pub target: Option<Disk>,
     /// The disk that takes archives, without a file system; it is created.
@@ -123,13 +126,16 @@ impl VmConfig {
             }
         }
         let files = self.root_layers.iter().map(PathBuf::as_path).chain(self.disks().map(|disk| disk.path.as_path()));
+        let files = files.chain(
+            self.layers.iter().flat_map(|layers| layers.kept.iter().chain(&layers.written)).map(PathBuf::as_path),
+        );
         match files.chain([self.kernel.as_path(), self.workspace.as_path()]).find(|path| path.to_str().is_none()) {
             Some(path) => Err(ConfigError::Path(path.to_owned())),
             None => Ok(()),
         }
     }
 
-    /// The disks that are written to.
+    /// The disks that are written to, beside the layers.
     pub(super) fn disks(&self) -> impl Iterator<Item = &Disk> {
         self.scratch.iter().chain(&self.target).chain(&self.archive)
     }
@@ -162,6 +168,7 @@ pub(super) mod tests {
             memory_mib: 1024,
             cpus: 2,
             scratch: Some(Disk { path: "/work/a,b/scratch.img".into(), bytes: 1 << 30 }),
+            layers: None,
             target: None,
             archive: None,
             work_share: None,

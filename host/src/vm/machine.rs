@@ -10,6 +10,7 @@ use super::error::{RESTARTED, SWITCHED_OFF, VmError};
 use super::link::Link;
 use super::proxy::ProxyError;
 use super::qmp::{Incident, Qmp, ShutdownCause};
+use super::scratch::Layers;
 use super::stop::Stop;
 use super::virtiofs::{self, Served};
 use crate::child;
@@ -115,6 +116,11 @@ impl Machine {
         let machine =
             Self { qemu, qmp, stderr, console, servers, network, disks, shutdown: None, stop: Stop::default() };
         Ok((machine, Link::new(ends.control)))
+    }
+
+    /// The monitor.
+    pub(super) fn monitor(&self) -> &Qmp {
+        &self.qmp
     }
 
     /// The end of the guest's console.
@@ -236,8 +242,10 @@ fn qemu(config: &VmConfig, accelerator: Accelerator, channels: &Channels) -> io:
 fn confine_qemu(command: &mut Command, config: &VmConfig) -> io::Result<()> {
     let initramfs = config.initramfs();
     let layers = config.root_layers.iter().map(PathBuf::as_path);
-    let readable: Vec<&Path> = layers.chain([config.kernel.as_path(), &initramfs]).collect();
-    let disks = config.disks().map(|disk| disk.path.as_path());
+    let kept = config.layers.iter().flat_map(Layers::kept).map(|(_, path)| path);
+    let readable: Vec<&Path> = layers.chain([config.kernel.as_path(), &initramfs]).chain(kept).collect();
+    let written = config.layers.iter().flat_map(Layers::written).map(|(_, path)| path);
+    let disks = config.disks().map(|disk| disk.path.as_path()).chain(written);
     let kvm = accel::device();
     let writable: Vec<&Path> = disks.chain([kvm.as_path()]).collect();
     confine::confine(command, config.hypervisor.program(), &readable, &writable)
@@ -250,7 +258,9 @@ fn disk_files(config: &VmConfig) -> Vec<(String, PathBuf)> {
     let scratch = config.scratch.iter().map(|disk| (SCRATCH.to_owned(), disk.path.clone()));
     let target = config.target.iter().map(|disk| (TARGET.to_owned(), disk.path.clone()));
     let archive = config.archive.iter().map(|disk| (ARCHIVE.to_owned(), disk.path.clone()));
-    layers.chain(scratch).chain(target).chain(archive).collect()
+    let of_scratch = config.layers.iter().flat_map(|layers| layers.kept().chain(layers.written()));
+    let of_scratch = of_scratch.map(|(node, path)| (node, path.to_owned()));
+    layers.chain(scratch).chain(of_scratch).chain(target).chain(archive).collect()
 }
 
 /// Why QEMU did not greet, which it does as soon as it has read its command line.

@@ -23,6 +23,7 @@ mod printer;
 mod progress;
 pub mod proxy;
 pub(crate) mod qmp;
+pub mod scratch;
 mod session;
 mod share;
 pub(crate) mod stop;

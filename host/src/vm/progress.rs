@@ -68,6 +68,11 @@ impl Progress {
         }
     }
 
+    /// Whether the step `index` has ended, and the next has not begun.
+    pub fn rests_after(&self, index: usize) -> bool {
+        self.under_way.is_none() && self.next == index.saturating_add(1)
+    }
+
     /// The guest is asked for a sign of life once more; gives the seconds after which it should have got on, when it has
     /// not.
     pub fn asked(&mut self) -> Option<u64> {

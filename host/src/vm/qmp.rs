@@ -102,6 +102,17 @@ impl Qmp {
         Ok(())
     }
 
+    /// Have all that is written from now on go to the node `overlay`, of which nothing is used yet, and leave `node` below it
+    /// as it is.
+    ///
+    /// # Errors
+    /// When QEMU refuses or does not answer.
+    pub async fn snapshot(&self, node: &str, overlay: &str) -> io::Result<()> {
+        let names = qapi::qmp::BlockdevSnapshot { node: node.to_owned(), overlay: overlay.to_owned() };
+        self.service.execute(qmp::blockdev_snapshot(names)).await?;
+        Ok(())
+    }
+
     /// What the VM does.
     ///
     /// # Errors

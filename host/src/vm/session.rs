@@ -13,6 +13,7 @@ use super::memory;
 use super::printer::Printer;
 use super::progress::Progress;
 use super::proxy::Proxy;
+use super::scratch::Writing;
 use super::terminal::{Resized, Stream, Terminal, Typed, Window};
 use super::words;
 use crate::cancel;
@@ -50,6 +51,7 @@ pub struct Session {
     accelerator: Accelerator,
     kernel_release: String,
     network: Option<Proxy>,
+    writing: Option<Writing>,
     events: Events,
 }
 
@@ -118,6 +120,9 @@ impl Session {
         for disk in config.disks() {
             disk::create(disk).map_err(|source| VmError::Prepare { path: disk.path.clone(), source })?;
         }
+        if let Some(layers) = &config.layers {
+            layers.create().map_err(|(path, source)| VmError::Prepare { path, source })?;
+        }
         let (mut machine, mut link) = Machine::start(config, accelerator).await?;
         let kernel_release = match greeted(&mut machine, &mut link, deadline).await {
             Ok(kernel_release) => kernel_release,
@@ -131,7 +136,8 @@ impl Session {
             link.send(&FromHost::Time(since_epoch))?;
         }
         let (network, events) = (config.network.clone(), events.clone());
-        Ok(Self { machine, link, accelerator, kernel_release, network, events })
+        let writing = config.layers.as_ref().map(Writing::new);
+        Ok(Self { machine, link, accelerator, kernel_release, network, writing, events })
     }
 
     /// What it runs with.
@@ -170,6 +176,9 @@ impl Session {
             None => (None, None),
         };
         let mut progress = Progress::new(&job);
+        if let Some(writing) = &mut self.writing {
+            writing.begin(&job);
+        }
         let backlog = self.link.backlog();
         self.link.send(&FromHost::Start(Box::new(job)))?;
         let mut heartbeat = Heartbeat::new();
@@ -211,6 +220,17 @@ impl Session {
                             return Err(failure.into());
                         }
                         FromGuest::Hello { .. } => return Err(LinkError::Unexpected("a job was under way").into()),
+                        FromGuest::Settled { stage, indexes } => {
+                            let Self { writing: Some(writing), machine, network, .. } = self else {
+                                return Err(LinkError::Unexpected("nothing of it is kept").into());
+                            };
+                            let settled = (stage, indexes);
+                            let kept = writing.settled(settled, &progress, network.as_ref(), machine.monitor());
+                            if let Some(error) = kept.await? {
+                                self.events.warn(format!("no further stage is kept for later builds: {error}"));
+                            }
+                            self.link.send(&FromHost::Kept)?;
+                        }
                         message => self.forward(message, &mut progress)?,
                     }
                 }
@@ -246,6 +266,11 @@ impl Session {
                 },
             }
         }
+    }
+
+    /// No further layer of the scratch disk is wanted.
+    pub fn keep_no_more(&mut self) {
+        self.writing = None;
     }
 
     /// Tell the listeners what the guest told us.

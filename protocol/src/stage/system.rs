@@ -1,7 +1,7 @@
 //! Options of the stages that configure the system.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Options of `locale`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,34 @@ pub struct Locale {
     /// Further locales to generate.
     #[serde(default)]
     pub generate: Vec<String>,
+}
+
+/// Locales that are part of glibc itself.
+const BUILT_IN: [&str; 4] = ["C", "POSIX", "C.UTF-8", "C.utf8"];
+
+impl Locale {
+    /// The locales that have to be generated.
+    pub fn generated(&self) -> BTreeSet<&str> {
+        let wanted = std::iter::once(&self.language).chain(&self.generate).map(String::as_str);
+        wanted.filter(|name| !BUILT_IN.contains(name)).collect()
+    }
+
+    /// What `/etc/locale.gen` has to say when the package `locales` is installed, which then generates them at once.
+    pub fn lines(&self) -> String {
+        self.generated().into_iter().filter(|name| Self::is_name(name)).filter_map(Self::guess).collect()
+    }
+
+    /// The line of the list for a locale before the list of all is there: `en_US.UTF-8 UTF-8`. None without a charset,
+    /// which only that list tells.
+    pub fn guess(name: &str) -> Option<String> {
+        let (_, charset) = name.split('@').next()?.split_once('.')?;
+        Some(format!("{name} {charset}\n"))
+    }
+
+    /// Whether it may be a locale's name.
+    pub fn is_name(name: &str) -> bool {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.@-".contains(&byte))
+    }
 }
 
 /// Options of `timezone`.
@@ -43,6 +71,9 @@ pub struct Keymap {
 }
 
 impl Keymap {
+    /// What sets the console's keyboard at boot. It brings keyboard-configuration(8), and the layouts.
+    pub const PACKAGE: &str = "console-setup";
+
     /// The layouts, each with its variant; that is empty where it has none.
     pub fn layouts(&self) -> impl Iterator<Item = (&str, &str)> {
         let variants = self.variant.as_deref().unwrap_or_default().split(',').chain(std::iter::repeat(""));
@@ -134,4 +165,26 @@ pub struct Systemd {
     /// Target to boot into, for instance `multi-user.target`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_target: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_charset_is_part_of_the_name() {
+        assert_eq!(Locale::guess("en_US.UTF-8").unwrap(), "en_US.UTF-8 UTF-8\n");
+        assert_eq!(Locale::guess("sr_RS.UTF-8@latin").unwrap(), "sr_RS.UTF-8@latin UTF-8\n");
+        assert_eq!(Locale::guess("vi_VN"), None);
+    }
+
+    #[test]
+    fn what_is_no_name_is_told() {
+        assert!(
+            Locale::is_name("ca_ES.UTF-8@valencia")
+                && !Locale::is_name("en US")
+                && !Locale::is_name("")
+                && !Locale::is_name("../x")
+        );
+    }
 }

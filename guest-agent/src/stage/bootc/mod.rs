@@ -49,7 +49,7 @@ pub(super) fn perform(site: &mut Site<'_>, options: &Bootc) -> Result<(), Failur
     let kernel = kernel(tree)?;
     let modules = modules(site)?;
     // What belongs to one machine must not go where every machine gets it from.
-    cleanup::settle(tree, &site.own)?;
+    cleanup::settle(tree, &site.left.own)?;
     config::write(site, options, &modules)?;
     let folder = format!("{MODULES}/{kernel}");
     if !tree.is_file(&format!("{folder}/vmlinuz")) {

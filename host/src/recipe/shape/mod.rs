@@ -22,7 +22,7 @@ use words::{accepts, expected, keys, names, nearest_stage, required_beside, stag
 pub(super) use words::{kind, listed};
 
 /// The keys of every stage.
-const STAGE: [&str; 4] = ["type", "options", "name", "timeout"];
+const STAGE: [&str; 5] = ["type", "options", "name", "timeout", "cache"];
 
 /// A document that has been compared with the schema.
 pub struct Shaped {

@@ -128,7 +128,7 @@ fn stages_have_a_type_and_options() {
             ),
             (
                 "apt, option: { packages: [vim] }",
-                "6:18 the stage `apt` has no key `option` | did you mean `options`? keys: `type`, `options`, `name`, `timeout`",
+                "6:18 the stage `apt` has no key `option` | did you mean `options`? keys: `type`, `options`, `name`, `timeout`, `cache`",
             ),
             (
                 "apt, options: { package: [vim], recommends: yes }",

@@ -86,7 +86,7 @@ fn by_hash(url: &Url) -> Option<String> {
 }
 
 /// The URL without credentials and fragment: it goes into manifests and logs.
-pub(super) fn public_url(url: &Url) -> String {
+pub(crate) fn public_url(url: &Url) -> String {
     let mut url = url.clone();
     // These fail for URLs without a host, which have no credentials.
     let _ = url.set_username("");

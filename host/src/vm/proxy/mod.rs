@@ -23,6 +23,7 @@ mod transfer;
 mod tunnel;
 mod upstream;
 
+pub(crate) use fetch::public_url;
 pub use policy::{Policy, Rule, RuleError};
 pub use record::{Fetch, Record, Tunnel};
 pub(crate) use upstream::is_loopback;
@@ -256,7 +257,8 @@ impl Proxy {
         &self.0.policy
     }
 
-    fn store(&self) -> &Store {
+    /// Where what it fetches is kept.
+    pub fn store(&self) -> &Store {
         &self.0.store
     }
 

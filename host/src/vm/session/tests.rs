@@ -18,6 +18,7 @@ async fn session() -> (Session, UnixStream) {
         accelerator: Accelerator::Tcg,
         kernel_release: "6.12".into(),
         network: None,
+        writing: None,
         events: Events::none(),
     };
     (session, guest)
