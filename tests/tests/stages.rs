@@ -1,5 +1,6 @@
 //! Stages that an earlier build has run already.
 
+use particle_vm_tests::image::{Image, layer};
 use particle_vm_tests::{Fault, Mirror, Outcome, Place, leftovers, measured, mirror};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -187,4 +188,50 @@ fn two_builds_make_each_stage_once() {
     reused.sort_unstable();
     assert_eq!((ran, reused), (vec![1, 2, 3, 4, 5], vec![1, 2, 3, 4, 5]), "{outcomes:#?}");
     leftovers::no_processes(&place);
+}
+
+/// The tree of a container image is unpacked once.
+#[test]
+fn stages_on_a_container_image_are_taken_over_with_its_tree() {
+    let place = place();
+    let layers = [
+        layer("etc/os-release", b"ID=debian\n"),
+        layer("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"),
+        layer("etc/group", b"root:x:0:\n"),
+    ];
+    Image::of("amd64", &layers).write_layout(&place.path().join("recipe/image"), "1");
+    let text = |host: &str| {
+        format!(
+            "name: tiny\nbase-image: 'oci:image:1'\nengine: plain\noutput: {{ formats: [tar] }}\nstages:\n  - {{ type: files, \
+             options: {{ files: {{ /srv/made: {{ content: made }} }} }} }}\n  - {{ type: hostname, options: {{ hostname: \
+             {host} }} }}\n"
+        )
+    };
+    let first = build(&place, &place.write("tiny.yml", text("a")), &[]).exits(0);
+    assert_eq!(ran(&first), [1, 2], "{}", first.stderr);
+    assert!(first.stderr.contains("unpack: done in "), "{}", first.stderr);
+    let second = build(&place, &place.write("tiny.yml", text("b")), &[]).exits(0);
+    assert_eq!((ran(&second), reused(&second)), (vec![2], vec![1]), "{}", second.stderr);
+    assert!(!second.stderr.contains("unpack: done in "), "{}", second.stderr);
+    let made = tree(&place);
+    let _ = build(&place, &place.write("tiny.yml", text("b")), &["--no-cache"]).exits(0);
+    assert_eq!(tree(&place), made);
+}
+
+/// A store that may hold nothing has nothing for the next build, and no build fails for that.
+#[test]
+fn what_is_more_than_the_cache_may_hold_is_not_kept() {
+    let (place, mirror) = (place(), Mirror::start(Fault::None));
+    let all = recipe(&place, &mirror, STAGES);
+    for _ in 0..2 {
+        let outcome = build(&place, &all, &["-v", "--cache-size", "1MiB"]).exits(0);
+        assert_eq!((ran(&outcome), reused(&outcome)), (vec![1, 2, 3, 4, 5], vec![]), "{}", outcome.stderr);
+        let _ = outcome.says(&["no further stage is kept for later builds: it is more than --cache-size"]);
+    }
+    let kept: u64 = objects(&place.cache().join("particle-vm/store/content-v2"))
+        .iter()
+        .map(|path| std::fs::metadata(path).unwrap().blocks() * 512)
+        .sum();
+    measured("a small cache", "bytes that it holds", kept);
+    assert!(kept <= 1 << 20, "{kept}");
 }
