@@ -56,6 +56,11 @@ impl Dirs {
         self.cache.join("facts")
     }
 
+    /// What the stages of the last build of each recipe have followed from.
+    pub fn recipes(&self) -> PathBuf {
+        self.cache.join("recipes")
+    }
+
     /// Logs of builds that failed, and of those under way.
     pub fn logs(&self) -> PathBuf {
         self.cache.join("logs")

@@ -2,8 +2,9 @@
 //! found out anew: one that cannot be read counts as none.
 
 use serde::Serialize;
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Keep `fact` in the file `path`. The file is written under another name, always the same one, so that a process that is
@@ -15,7 +16,10 @@ pub fn keep(path: &Path, fact: &impl Serialize) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(folder)?;
     let new = path.with_extension("new");
-    fs::write(&new, serde_json::to_vec(fact)?)?;
+    // Nobody else's business.
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(&serde_json::to_vec(fact)?)?;
     fs::rename(&new, path)
 }
 

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Verb::Inspect(verb) => verb.run(&ui).await,
         Verb::Check(verb) => verb.run(&ui),
         Verb::Plan(verb) => verb.run(&ui).await,
+        Verb::Explain(verb) => verb.run(&ui).await,
         Verb::Schema(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
         Verb::Doctor(verb) => verb.run().await,

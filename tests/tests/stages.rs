@@ -60,6 +60,14 @@ fn numbers(outcome: &Outcome, says: &str) -> Vec<usize> {
     lines.filter_map(|line| line.split_once('/')?.0.parse().ok()).collect()
 }
 
+/// What `explain` says of each stage.
+fn explained(place: &Place, recipe: &Path, arguments: &[&str]) -> Vec<String> {
+    let arguments: Vec<_> = if arguments.contains(&"--set") { arguments.to_vec() } else { Vec::new() };
+    let all = [&["explain", recipe.to_str().unwrap(), "--format", "tar"], &arguments[..]].concat();
+    let outcome = place.start(&all).finish(DEADLINE).exits(0);
+    outcome.stdout.lines().map(str::to_owned).collect()
+}
+
 /// The digest of the tree that was built.
 fn tree(place: &Place) -> String {
     place.manifest()["outputs"][0]["sha256"].as_str().unwrap().to_owned()
@@ -98,9 +106,23 @@ fn only_what_was_changed_runs_again_and_what_comes_after_it() {
             "the archive" => mirror.replace_package(),
             _ => {}
         }
+        let told = explained(&place, &all, arguments);
         let changed = build(&place, &all, arguments).exits(0);
         let runs: Vec<usize> = runs.collect();
         assert_eq!(ran(&changed), runs, "{what}: {}", changed.stderr);
+        // It has no word of options that run a stage all the same.
+        if !what.starts_with("nothing") {
+            let first = told.iter().position(|line| line.contains(": runs, because ")).unwrap();
+            assert_eq!(first + 1, runs[0], "{what}: {told:#?}");
+            let because = match what {
+                "the last stage" => "`hostname` is another",
+                "a file that is copied" => "the file site/page.html is another",
+                "a variable" => "`files./etc/one.content` is another",
+                _ => "the archive has something else: http://127.0.0.1:",
+            };
+            assert!(told[first].contains(because), "{what}: {told:#?}");
+            assert!(told[first + 1..].iter().all(|line| line.ends_with("because a stage before it does")), "{told:#?}");
+        }
         let before = if what.contains("without") { vec![] } else { (1..runs[0]).collect() };
         assert_eq!(reused(&changed), before, "{what}: {}", changed.stderr);
         // The same as when all of it is run.

@@ -94,6 +94,7 @@ fn prune(dirs: &Dirs, keep: u64) -> Result<u8> {
         workspace::sweep(&folder).map_err(|source| CacheError { path: folder.clone(), source })?;
     }
     let logs = remove_files(&dirs.logs())?;
+    remove_files(&dirs.recipes())?;
     let size = ByteSize(pruned.bytes).display().iec();
     stdout::print(format!("removed downloads: {}, {size}; logs: {logs}\n", pruned.objects))?;
     Ok(0)

@@ -8,6 +8,7 @@ pub mod cache;
 pub mod check;
 pub mod completions;
 pub mod doctor;
+pub mod explain;
 pub mod images;
 pub mod init;
 mod input;
@@ -109,6 +110,8 @@ pub enum Verb {
     Check(check::Check),
     /// Print what a build would do, as JSON
     Plan(plan::Plan),
+    /// Tell which stages a build would run, and why
+    Explain(explain::Explain),
     /// Print the JSON Schema of recipes
     Schema(schema::Schema),
     /// Write a recipe to start from

@@ -86,7 +86,8 @@ impl Build {
         let files = Arc::new(files.finish().await?);
         let appliance_digest = appliance.digest();
         let of = (&prepared, options, &files);
-        let mut scratch = Scratch::of(of, appliance_digest, proxy.store(), workspace.path(), events).await?;
+        let mut scratch =
+            Scratch::of(of, appliance_digest, (proxy.store(), &host.dirs), workspace.path(), events).await?;
         scratch.attach(&mut config);
         let disk = |path, bytes| (bytes > 0).then_some(Disk { path, bytes });
         config.target = disk(folder.target(), needs.target_bytes);

@@ -11,9 +11,12 @@ mod look;
 mod prepare;
 mod scratch;
 pub mod shell;
+mod stages;
 
 pub use build::{Build, Made};
 pub use error::{EngineError, Fate};
 pub use host::{Host, Sources};
 pub use look::look;
+
 pub use prepare::{Input, Options, Prepared, Reuse, default_output, prepare};
+pub use stages::explain;

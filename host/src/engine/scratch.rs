@@ -2,6 +2,7 @@
 
 use super::EngineError;
 use super::prepare::{Options, Prepared, Reuse};
+use crate::dirs::Dirs;
 use crate::error::Result;
 use crate::event::{Event, Events};
 use crate::recipe::Recipe;
@@ -35,7 +36,7 @@ impl Scratch {
     pub(super) async fn of(
         (prepared, options, files): (&Prepared, &Options, &Arc<Files>),
         appliance: &str,
-        store: &Store,
+        (store, dirs): (&Store, &Dirs),
         workspace: &Path,
         events: &Events,
     ) -> Result<Self> {
@@ -55,6 +56,9 @@ impl Scratch {
             let empty = Some(Disk { path: workspace.join("scratch.raw"), bytes });
             return Ok(Self { empty, ..Self::default() });
         };
+        if let Err(error) = stages.remember(&prepared.recipe.name, dirs) {
+            events.warn(format!("`explain` will not know of this build: {error}"));
+        }
         let found = stages.find(most, workspace, events).await?;
         let (kept, fetched) = (found.layers.clone(), found.fetched.clone());
         let (done, missing) = (kept.len(), kept.len()..stages.len());

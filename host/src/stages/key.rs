@@ -70,7 +70,6 @@ impl<'a> Start<'a> {
 /// What one stage follows from.
 #[derive(Serialize)]
 struct Ingredients<'a> {
-    before: &'a str,
     stage: &'a Stage,
     /// What it does for later ones.
     ahead: Ahead,
@@ -108,15 +107,15 @@ fn is_knowable(stage: &Stage, plan: &Plan) -> bool {
     }
 }
 
-/// The keys of the first `count` stages of `plan`, as far as the indexes of their packages are known.
+/// The keys of the first `count` stages of `plan`, with what they follow from beside the key before them, as far as the indexes of their packages are known.
 pub(super) fn keys(
     start: &Start<'_>,
     plan: &Plan,
     count: usize,
     files: &Files,
     digests: &BTreeMap<String, String>,
-) -> Vec<Key> {
-    let mut keys = Vec::new();
+) -> Vec<(Key, Value)> {
+    let mut keys: Vec<(Key, Value)> = Vec::new();
     let mut before = Key::of(start);
     for (index, planned) in plan.stages.iter().enumerate().take(count) {
         let stage = &planned.stage;
@@ -126,17 +125,23 @@ pub(super) fn keys(
         if indexes.len() < urls.len() {
             break;
         }
-        before = Key::of(&Ingredients {
-            before: &before.0,
+        let ingredients = written(&Ingredients {
             stage,
             ahead: Ahead::of(plan, index),
             files: files.of(stage),
             indexes,
             surroundings: surroundings(plan, stage),
         });
-        keys.push(before.clone());
+        before = Key::of(&(&before.0, &ingredients));
+        keys.push((before.clone(), ingredients));
     }
     keys
+}
+
+/// What something follows from, as JSON.
+pub(super) fn written(ingredients: &impl Serialize) -> Value {
+    // Strings, numbers, lists and maps with names: nothing that could not be written.
+    serde_json::to_value(ingredients).unwrap_or_default()
 }
 
 /// What a stage looks at beside its options: settings of boot loaders name the disk and the arguments of the kernel.
@@ -187,7 +192,7 @@ disk: { size: 4GiB }
         let urls = planned.plan.stages.iter().flat_map(|planned| indexes::of(&planned.stage));
         let digests = urls.map(|url| (url, known.index.to_owned())).collect();
         let start = Start::new(&planned, known.appliance);
-        keys(&start, &planned.plan, count, &files, &digests)
+        keys(&start, &planned.plan, count, &files, &digests).into_iter().map(|(key, _)| key).collect()
     }
 
     /// How many of the first stages are the same after `change`.

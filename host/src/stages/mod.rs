@@ -5,12 +5,14 @@
 //! layer below it: a layer is what has changed on top of those very bytes, and fits on no others.
 
 mod error;
+mod explain;
 mod files;
 mod indexes;
 mod keep;
 mod key;
 
 pub use error::FileError;
+pub use explain::Explained;
 pub use files::{Files, Reading};
 pub use keep::Keeper;
 
@@ -23,6 +25,7 @@ use crate::vm::scratch::Layer;
 use key::{Key, Start};
 use particle_vm_protocol::Stage;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,6 +38,8 @@ pub struct Stages {
     store: Store,
     /// The first stages with their keys, up to one that follows from more than can be known.
     keys: Vec<(Key, Stage)>,
+    /// What all of them, and what each of them follows from.
+    ingredients: Vec<Value>,
     files: Arc<Files>,
     /// The URLs of indexes of packages, and the digests of what is there.
     indexes: BTreeMap<String, String>,
@@ -78,9 +83,13 @@ impl Stages {
         let plan = &planned.plan;
         let count = key::knowable(recipe, plan);
         let indexes = indexes::digests(&plan.stages[..count], events).await;
-        let keys = key::keys(&Start::new(planned, appliance), plan, count, &files, &indexes);
+        let start = Start::new(planned, appliance);
+        let (keys, mut ingredients): (Vec<_>, Vec<_>) =
+            key::keys(&start, plan, count, &files, &indexes).into_iter().unzip();
+        ingredients.insert(0, key::written(&start));
         let stages = plan.stages.iter().map(|planned| planned.stage.clone());
-        Self { store: store.clone(), keys: keys.into_iter().zip(stages).collect(), files, indexes }
+        let keys = keys.into_iter().zip(stages).collect();
+        Self { store: store.clone(), keys, ingredients, files, indexes }
     }
 
     /// How many of the first stages can be known again.
@@ -114,6 +123,14 @@ impl Stages {
             drop(self.store.alone(Making::Stage(&name)).await?);
             step.finish();
         }
+    }
+
+    /// How many of the first stages would not run, as far as the store has them.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn depth(&self, workspace: &Path) -> Result<usize, StoreError> {
+        Ok(self.look(usize::MAX, workspace).await?.layers.len())
     }
 
     async fn look(&self, most: usize, workspace: &Path) -> Result<Found, StoreError> {
@@ -171,7 +188,8 @@ mod tests {
         let stage: Stage =
             serde_json::from_value(serde_json::json!({ "type": "hostname", "options": { "hostname": "a" } })).unwrap();
         let keys = (0..count).map(|number| (Key::of(&number), stage.clone())).collect();
-        Stages { store: store.clone(), keys, files: Arc::default(), indexes: BTreeMap::new() }
+        let (ingredients, files, indexes) = (Vec::new(), Arc::default(), BTreeMap::new());
+        Stages { store: store.clone(), keys, ingredients, files, indexes }
     }
 
     /// Keep what the stages that are missing make, up to the one at `last`.
