@@ -1,15 +1,13 @@
 //! `particle-vm explain`
 
-use super::input::Image;
-use super::options::{Machine, Otherwise, Sources};
+use super::subject::Subject;
 use super::{EXIT_CODES, stdout};
 use crate::dirs::Dirs;
-use crate::engine::{explain, prepare};
+use crate::engine::explain;
 use crate::error::Result;
 use crate::stages::Explained;
 use crate::ui::Ui;
 use clap::Args;
-use std::path::PathBuf;
 
 /// Tell which stages a build would run, and why
 ///
@@ -19,29 +17,13 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXIT_CODES)]
 pub struct Explain {
-    /// The recipe, or the container image
-    #[arg(value_name = "RECIPE|IMAGE")]
-    pub what: PathBuf,
+    /// What is built.
+    #[command(flatten)]
+    pub subject: Subject,
 
     /// Print a JSON list, with `title`, `runs` and `because` of each stage
     #[arg(long)]
     pub json: bool,
-
-    /// What is said otherwise than in the recipe.
-    #[command(flatten)]
-    pub otherwise: Otherwise,
-
-    /// What is said of a container image.
-    #[command(flatten)]
-    pub image: Image,
-
-    /// The VM.
-    #[command(flatten)]
-    pub machine: Machine,
-
-    /// The sources.
-    #[command(flatten)]
-    pub sources: Sources,
 }
 
 impl Explain {
@@ -50,10 +32,8 @@ impl Explain {
     /// # Errors
     /// When something is wrong with the recipe, or the host lacks something.
     pub async fn run(self, ui: &Ui) -> Result<u8> {
-        let input = self.image.input(&self.what, &self.otherwise.set)?;
-        let options = self.otherwise.options(input, &self.machine, &self.sources);
         let dirs = Dirs::new()?;
-        let prepared = prepare(&options, &dirs, ui.events()).await?;
+        let (options, prepared) = self.subject.prepare(&dirs, ui).await?;
         let explained = explain(&prepared, &options, &dirs, ui.events()).await?;
         if self.json {
             stdout::print_json(&explained)?;

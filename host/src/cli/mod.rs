@@ -20,6 +20,7 @@ pub mod process;
 pub mod schema;
 pub mod shell;
 mod stdout;
+mod subject;
 pub mod test;
 
 use crate::vm::virtiofs;
