@@ -41,21 +41,17 @@ impl Scratch {
         events: &Events,
     ) -> Result<Self> {
         let bytes = prepared.planned.needs.scratch_bytes;
+        let empty = || Self { empty: Some(Disk { path: workspace.join("scratch.raw"), bytes }), ..Self::default() };
         let most = match &options.reuse {
+            Reuse::Nothing => return Ok(empty()),
             Reuse::Before(stage) => Some(number(&prepared.recipe, stage)?),
-            Reuse::All | Reuse::Nothing => None,
+            Reuse::All => None,
         };
-        let stages = match options.reuse {
-            Reuse::Nothing => None,
-            _ => {
-                let of = Stages::of(&prepared.recipe, &prepared.planned, appliance, Arc::clone(files), store, events);
-                Some(of.await).filter(|stages| !stages.is_empty())
-            }
-        };
-        let Some(stages) = stages else {
-            let empty = Some(Disk { path: workspace.join("scratch.raw"), bytes });
-            return Ok(Self { empty, ..Self::default() });
-        };
+        let (recipe, planned) = (&prepared.recipe, &prepared.planned);
+        let stages = Stages::of(recipe, planned, appliance, Arc::clone(files), store, events).await;
+        if stages.is_empty() {
+            return Ok(empty());
+        }
         if let Err(error) = stages.remember(&prepared.recipe.name, dirs) {
             events.warn(format!("`explain` will not know of this build: {error}"));
         }

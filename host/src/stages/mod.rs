@@ -137,7 +137,7 @@ impl Stages {
         let mut found = Found::default();
         for (number, (key, _)) in self.keys.iter().take(most).enumerate() {
             let Some((layer, fetched)) = self.store.adopted(&layer_name(key, &found.top)).await? else { break };
-            let Adopted { path, sha256, .. } = layer;
+            let Adopted { path, sha256 } = layer;
             let own = workspace.join(format!("kept{number}.qcow2"));
             let Some(own) = linked(&path, own) else { break };
             found.layers.push(own);

@@ -23,8 +23,6 @@ pub struct Adopted {
     pub path: PathBuf,
     /// Its SHA-256 in hexadecimal.
     pub sha256: String,
-    /// What it takes on the disk, in bytes.
-    pub allocated: u64,
 }
 
 impl Store {
@@ -59,9 +57,8 @@ impl Store {
             let Some(entry) = cacache::index::find(&root, &name)? else { return Ok(None) };
             let Ok(about) = serde_json::from_value(entry.metadata.clone()) else { return Ok(None) };
             let Some(object) = open_checked(&root, &name)? else { return Ok(None) };
-            let allocated = std::os::unix::fs::MetadataExt::blocks(&object.file.metadata().map_err(of_file)?) * 512;
             let path = content_path(&root, &entry.integrity);
-            Ok(Some((Adopted { path, sha256: object.sha256, allocated }, about)))
+            Ok(Some((Adopted { path, sha256: object.sha256 }, about)))
         });
         let found = found.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         found.map_err(|source| StoreError::Object { action: "read", key: key.to_owned(), source })
@@ -104,7 +101,7 @@ fn adopt(
     }
     .map_err(of_file)?;
     index(root, key, integrity, read.size, about)?;
-    Ok(Adopted { path: place, sha256: read.sha256, allocated: read.allocated })
+    Ok(Adopted { path: place, sha256: read.sha256 })
 }
 
 /// Bring a file from another file system into its place.
